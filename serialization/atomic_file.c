@@ -1,6 +1,3 @@
-#define _XOPEN_SOURCE     700
-#define _FILE_OFFSET_BITS 64
-
 #include "serialization/atomic_file.h"
 
 #include <errno.h>

@@ -5,8 +5,6 @@
  *
  * Offsets count from the end of the header; the tensors cover the data without overlap and without holes.
  */
-#define _POSIX_C_SOURCE 200809L
-
 #include "autograd/autograd.h"
 #include "serialization/atomic_file.h"
 #include "serialization/serialization.h"

@@ -61,6 +61,153 @@ TSR_API tsr_status tsr_safetensors_write(const char *path, const tsr_named_tenso
                                          int64_t n, const tsr_safetensors_pair *metadata,
                                          int64_t n_metadata);
 
+/* ------------------------------------------------------------------ checkpoints ------------------------------------- */
+
+/*
+ * A checkpoint holds named tensors ("student/blocks.0.attn.qkv.weight": what stands before the first '/' is the section),
+ * named values (options, counters, random state) and histories. The format is serialization/checkpoint.proto. The same
+ * content, put in the same order, gives the same bytes.
+ *
+ * Writing: create, put, commit. A failed put is kept: later puts do nothing and commit reports it, so that only commit needs
+ * a check. Each name may be put once. Data is copied out during the call.
+ */
+typedef struct tsr_checkpoint_writer tsr_checkpoint_writer;
+
+TSR_API tsr_checkpoint_writer *tsr_checkpoint_create(const char *path);
+TSR_API tsr_status tsr_checkpoint_put_tensor(tsr_checkpoint_writer *w, const char *name,
+                                             tsr_tensor *t); /* any strides */
+TSR_API tsr_status tsr_checkpoint_put_int(tsr_checkpoint_writer *w, const char *key, int64_t value);
+TSR_API tsr_status tsr_checkpoint_put_uint(tsr_checkpoint_writer *w, const char *key,
+                                           uint64_t value);
+TSR_API tsr_status tsr_checkpoint_put_double(tsr_checkpoint_writer *w, const char *key,
+                                             double value);
+TSR_API tsr_status tsr_checkpoint_put_bool(tsr_checkpoint_writer *w, const char *key, bool value);
+TSR_API tsr_status tsr_checkpoint_put_string(tsr_checkpoint_writer *w, const char *key,
+                                             const char *utf8);
+TSR_API tsr_status tsr_checkpoint_put_bytes(tsr_checkpoint_writer *w, const char *key,
+                                            const void *data, size_t bytes);
+
+/* What was measured while training: row r was taken at steps[r] and has values[r * n_columns .. + n_columns], NaN where
+ * nothing was measured. */
+typedef struct tsr_history {
+    const char *name;
+    const char *const *columns;
+    int64_t n_columns;
+    const int64_t *steps;
+    const double *values;
+    int64_t n_rows;
+} tsr_history;
+
+TSR_API tsr_status tsr_checkpoint_put_history(tsr_checkpoint_writer *w, const tsr_history *history);
+
+/*
+ * Ends the file, syncs it, gives it its name and syncs the directory. *w is NULL afterwards. On failure nothing is left but
+ * what was there before; IO says what to do (disk full, no directory, ...).
+ */
+TSR_API tsr_status tsr_checkpoint_commit(tsr_checkpoint_writer **w);
+/* Drops what was put; NULL is fine. */
+TSR_API void tsr_checkpoint_abandon(tsr_checkpoint_writer **w);
+
+/*
+ * Reading. Opening walks over the records: values and histories are read and checked, the data of tensors is skipped and
+ * checked when it is read. NULL on failure: IO, or FORMAT with one of: truncated at byte N; checksum mismatch in record K;
+ * written by a newer version; not a Tessera checkpoint (and what it looks like).
+ */
+typedef struct tsr_checkpoint tsr_checkpoint;
+
+TSR_API tsr_checkpoint *tsr_checkpoint_open(const char *path);
+TSR_API tsr_checkpoint *tsr_checkpoint_open_memory(const void *data,
+                                                   size_t bytes); /* data must outlive the result */
+TSR_API void tsr_checkpoint_close(tsr_checkpoint **c);
+
+/* Reads and checks the data of every tensor. */
+TSR_API tsr_status tsr_checkpoint_verify(tsr_checkpoint *c);
+
+typedef struct tsr_checkpoint_entry {
+    const char *name;
+    tsr_dtype dtype;
+    tsr_shape shape;
+    uint64_t offset; /* of its first chunk's record in the file */
+    uint64_t bytes;  /* of data */
+} tsr_checkpoint_entry;
+
+/* Tensors in the file's order; NULL when out of range or there is none of this name. Owned by c. */
+TSR_API int64_t tsr_checkpoint_count(const tsr_checkpoint *c);
+TSR_API const tsr_checkpoint_entry *tsr_checkpoint_at(const tsr_checkpoint *c, int64_t i);
+TSR_API const tsr_checkpoint_entry *tsr_checkpoint_find(const tsr_checkpoint *c, const char *name);
+
+/* One tensor, of its own type and shape, in the innermost scope. NULL on failure: ARGUMENT (no such name), FORMAT, IO. */
+TSR_API tsr_tensor *tsr_checkpoint_tensor(tsr_checkpoint *c, const char *name);
+
+/*
+ * Fills n tensors from those named prefix + targets[i].name, and reads nothing else. Strict: each target must be there with
+ * its type and shape, and each tensor of the file whose name begins with prefix must be a target; else ARGUMENT, and the
+ * message counts and lists what is missing, unexpected and mismatched. Data is checked before the first target is written:
+ * on failure (also FORMAT, IO) all are as before. prefix "": the whole file.
+ */
+TSR_API tsr_status tsr_checkpoint_load(tsr_checkpoint *c, const char *prefix,
+                                       const tsr_named_tensor *targets, int64_t n);
+
+typedef enum tsr_value_kind {
+    TSR_VALUE_KIND_INT = 0,
+    TSR_VALUE_KIND_UINT,
+    TSR_VALUE_KIND_DOUBLE,
+    TSR_VALUE_KIND_BOOL,
+    TSR_VALUE_KIND_STRING,
+    TSR_VALUE_KIND_BYTES,
+} tsr_value_kind;
+
+typedef struct tsr_checkpoint_value {
+    const char *key;
+    tsr_value_kind kind;
+    union {
+        int64_t as_int;
+        uint64_t as_uint;
+        double as_double;
+        bool as_bool;
+        const char *as_string;
+        const void *as_bytes;
+    } u;
+    size_t bytes; /* of as_bytes */
+} tsr_checkpoint_value;
+
+/* Values in the file's order; NULL when out of range or there is none of this key. Owned by c. */
+TSR_API int64_t tsr_checkpoint_value_count(const tsr_checkpoint *c);
+TSR_API const tsr_checkpoint_value *tsr_checkpoint_value_at(const tsr_checkpoint *c, int64_t i);
+TSR_API const tsr_checkpoint_value *tsr_checkpoint_value_find(const tsr_checkpoint *c,
+                                                              const char *key);
+
+/* The value of a key that must be there (else ARGUMENT) and of this kind (else DTYPE). Strings and bytes are owned by c. */
+TSR_API tsr_status tsr_checkpoint_get_int(const tsr_checkpoint *c, const char *key, int64_t *value);
+TSR_API tsr_status tsr_checkpoint_get_uint(const tsr_checkpoint *c, const char *key,
+                                           uint64_t *value);
+TSR_API tsr_status tsr_checkpoint_get_double(const tsr_checkpoint *c, const char *key,
+                                             double *value);
+TSR_API tsr_status tsr_checkpoint_get_bool(const tsr_checkpoint *c, const char *key, bool *value);
+TSR_API tsr_status tsr_checkpoint_get_string(const tsr_checkpoint *c, const char *key,
+                                             const char **utf8);
+TSR_API tsr_status tsr_checkpoint_get_bytes(const tsr_checkpoint *c, const char *key,
+                                            const void **data, size_t *bytes);
+
+/* Histories in the file's order; NULL when out of range or there is none of this name. Owned by c. */
+TSR_API int64_t tsr_checkpoint_history_count(const tsr_checkpoint *c);
+TSR_API const tsr_history *tsr_checkpoint_history_at(const tsr_checkpoint *c, int64_t i);
+TSR_API const tsr_history *tsr_checkpoint_history_find(const tsr_checkpoint *c, const char *name);
+
+/*
+ * A directory of numbered checkpoints: "checkpoint-00000120.tsr" is step 120. Since a checkpoint gets its name when it is
+ * complete, the one with the highest number is the newest and whole, whenever the process was stopped.
+ */
+enum { TSR_CHECKPOINT_PATH = 4096 };
+
+/* Writes the path for a step (0 or more) and returns it. NULL: ARGUMENT (a negative step, a path too long). */
+TSR_API const char *tsr_checkpoint_path(const char *directory, int64_t step,
+                                        char path[TSR_CHECKPOINT_PATH]);
+/* The highest step; -1 when there is no checkpoint or no such directory. */
+TSR_API tsr_status tsr_checkpoint_latest(const char *directory, int64_t *step);
+/* Removes all but the keep (1 or more) newest, and what interrupted writes left. Only one process may write there. */
+TSR_API tsr_status tsr_checkpoint_prune(const char *directory, int keep);
+
 #ifdef __cplusplus
 }
 #endif

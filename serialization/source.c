@@ -1,6 +1,3 @@
-#define _POSIX_C_SOURCE   200809L
-#define _FILE_OFFSET_BITS 64
-
 #include "serialization/source.h"
 
 #include <errno.h>
@@ -94,7 +91,7 @@ const char *tsr_source__looks_like(const tsr_source *source)
         {0, 4, "PK\x03\x04", "a zip archive, as PyTorch's .pth files are"},
         {0, 2, "\x80\x02", "a Python pickle, as old PyTorch .pth files are"},
         {8, 2, "{\"", "a safetensors file"},
-        {8, 18, "\x0a\x12tessera checkpoint", "a Tessera checkpoint"},
+        {10, 20, "\x0a\x12tessera checkpoint", "a Tessera checkpoint"},
         {0, 3, "\xff\xd8\xff", "a JPEG picture"},
         {0, 4, "\x89PNG", "a PNG picture"},
         {0, 2, "\x1f\x8b", "a gzip file"},
