@@ -184,8 +184,8 @@ static tsr_status read_entries(tsr_safetensors *f, json_t *header)
 static tsr_status read_header(tsr_safetensors *f)
 {
     const char *looks = tsr_source__looks_like(&f->source);
-    const char *like = looks != NULL ? "; it looks like " : "";
-    if (looks == NULL) looks = "";
+    if (looks == NULL || strcmp(looks, "a safetensors file") == 0) looks = "";
+    const char *like = looks[0] != '\0' ? "; it looks like " : "";
 
     uint64_t bytes = 0;
     if (f->source.size < sizeof bytes) {
@@ -201,11 +201,11 @@ static tsr_status read_header(tsr_safetensors *f)
             f->source.name, (unsigned long long)bytes, like, looks);
     }
     if (bytes > f->source.size - sizeof bytes) {
-        return tsr_fail(TSR_STATUS_FORMAT,
-                        "safetensors: '%s' is truncated at byte %llu, inside its header of %llu "
-                        "bytes (or no safetensors file)",
-                        f->source.name, (unsigned long long)f->source.size,
-                        (unsigned long long)bytes);
+        return tsr_fail(
+            TSR_STATUS_FORMAT,
+            "safetensors: '%s' is truncated at byte %llu, inside its header of %llu bytes%s%s",
+            f->source.name, (unsigned long long)f->source.size, (unsigned long long)bytes, like,
+            looks);
     }
     f->data_at = sizeof bytes + bytes;
 
