@@ -1,0 +1,129 @@
+/* What the files of autograd/ share. Not installed. */
+#ifndef TSR_AUTOGRAD_INTERNAL_H
+#define TSR_AUTOGRAD_INTERNAL_H
+
+#include "autograd/autograd.h"
+
+#include <stdatomic.h>
+
+/* ---- pool.c ---- */
+
+/* Every block of the pool starts with this header; the data follows at the next 64-byte boundary. */
+typedef struct tsr_block {
+    atomic_int refs;  /* tensors that share the block's data */
+    int size_class;   /* of the pool; -1: a mapping of its own size */
+    uint64_t version; /* counts modifications of the data */
+    size_t capacity;  /* bytes of the whole block */
+    struct tsr_block *next_free;
+} tsr_block;
+
+enum { TSR_BLOCK_HEADER = 64 };
+
+tsr_block *tsr_block__alloc(size_t bytes); /* refs 1; NULL without a message when memory is out */
+void tsr_block__free(tsr_block *block);
+/* From now on the n-th allocation (1 is the next one) fails, once; 0 switches that off. For tests. */
+TSR_API void tsr_pool__fail_at(int64_t n);
+/* Allocations so far, for the walk over failing ones. */
+TSR_API int64_t tsr_pool__allocations(void);
+
+static inline void *tsr_block__data(tsr_block *block)
+{
+    return (char *)block + TSR_BLOCK_HEADER;
+}
+
+/* ---- tensor.c ---- */
+
+typedef struct tsr_hook {
+    tsr_grad_hook *call;
+    void *user;
+    struct tsr_hook *next;
+} tsr_hook;
+
+struct tsr_tensor {
+    atomic_int refs;
+    tsr_dtype dtype;
+    tsr_shape shape;
+    int64_t strides[TSR_MAX_DIMS];
+    int64_t numel;
+    bool contiguous;
+    bool leaf_grad; /* a leaf that collects a gradient */
+    tsr_block *block;
+    void *data;
+    /* History: the variable's number on the tape with this generation; slot -1: none. */
+    int32_t slot;
+    uint64_t generation;
+    /* Leaves only. */
+    tsr_tensor *grad;
+    tsr_hook *hooks;
+};
+
+void tsr_tensor__unref(tsr_tensor *t);
+/* A handle on block (takes over the caller's reference to it, also on failure), registered in the scope. */
+tsr_tensor *tsr_tensor__make(tsr_block *block, void *data, tsr_dtype dtype, tsr_shape shape,
+                             const int64_t *strides);
+
+/* ---- scope.c ---- */
+
+/* Hands the caller's reference to the innermost scope; releases it and returns NULL where that fails. */
+tsr_tensor *tsr_scope__add(tsr_tensor *t);
+
+/* ---- elements.c ---- */
+
+/* dst += src, elementwise; same shape and type, dst contiguous. */
+void tsr_tensor__add_in_place(tsr_tensor *dst, const tsr_tensor *src);
+
+/* ---- tape.c ---- */
+
+typedef struct tsr_walk tsr_walk;
+
+struct tsr_node {
+    const tsr_op *op;
+    void *block;
+    const char *origin;                       /* anomaly mode only */
+    int n_inputs, n_outputs, n_saved, n_kept; /* kept: inputs of a fused op, else 0 */
+    int32_t *input_slots, *output_slots;      /* -1: needs no gradient */
+    tsr_tensor **kept, **saved;
+    uint64_t *versions;   /* of kept, then of saved, when they were recorded */
+    const tsr_walk *walk; /* the one that is calling backward */
+};
+
+/* A variable of the tape: what its gradient must look like. */
+typedef struct tsr_variable {
+    tsr_shape shape;
+    tsr_dtype dtype;
+    tsr_hook *hooks;  /* in the tape's arena */
+    tsr_tensor *leaf; /* held; NULL for the output of a node */
+} tsr_variable;
+
+typedef struct tsr_arena_chunk tsr_arena_chunk;
+
+struct tsr_tape {
+    uint64_t generation;
+    tsr_tape *outer; /* the tape that this thread recorded on before */
+    tsr_node **nodes;
+    int64_t n_nodes, nodes_capacity;
+    tsr_variable *variables;
+    int32_t n_variables, variables_capacity;
+    int32_t *leaf_table; /* open addressing: handle of a leaf -> slot + 1 */
+    int32_t leaf_table_size, n_leaves;
+    bool has_hooks;
+    bool walking; /* a backward is under way */
+    tsr_arena_chunk *chunks, *current;
+};
+
+void *tsr_tape__alloc(tsr_tape *tape, size_t bytes); /* lives until the tape is reset */
+/* The slot of t on this tape (a leaf gets one at first use); -1 where it needs no gradient. Sets *ok false on failure. */
+int32_t tsr_tape__slot(tsr_tape *tape, tsr_tensor *t, bool *ok);
+/* As tsr_record, but outputs need a gradient even where no input does. */
+tsr_tensor *tsr_tape__record_always(const tsr_op *op, const void *block, tsr_tensors inputs,
+                                    tsr_tensors saved, tsr_tensors outputs);
+/* Forgets the nodes from index n on. */
+void tsr_tape__truncate(tsr_tape *tape, int64_t n);
+void tsr_node__release(tsr_node *node);
+bool tsr_anomaly__on(void);
+
+/* ---- backward.c ---- */
+
+bool tsr_walk__needs(const tsr_walk *walk, int32_t slot);
+
+#endif

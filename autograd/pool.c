@@ -1,0 +1,184 @@
+/*
+ * The storage pool: blocks by size class, eight classes to an octave, so that at most an eighth is unused. Freed blocks
+ * wait in their class's list; nothing goes back to the system before tsr_pool_trim().
+ */
+#include "autograd/internal.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define TSR_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TSR_ASAN 1
+#endif
+#endif
+#ifdef TSR_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+enum {
+    CLASSES_PER_OCTAVE = 8,
+    SMALLEST_SHIFT = 7, /* 128 bytes: a header and 64 */
+    CLASSES = CLASSES_PER_OCTAVE * (48 - SMALLEST_SHIFT),
+    HUGE_PAGE = 2 << 20,
+};
+
+static struct {
+    pthread_mutex_t lock;
+    tsr_block *free_list[CLASSES];
+    size_t in_use, peak, reserved;
+    int64_t system_calls, allocations, fail_at;
+    bool env_read;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Class c holds (8 + c % 8) << (4 + c / 8) bytes: 128, 144, ..., 240, 256, 288, ... rounded up to 64. */
+static size_t class_bytes(int c)
+{
+    size_t bytes = (size_t)(CLASSES_PER_OCTAVE + c % CLASSES_PER_OCTAVE)
+                   << (SMALLEST_SHIFT - 3 + c / CLASSES_PER_OCTAVE);
+    return (bytes + 63) & ~(size_t)63;
+}
+
+static int class_of(size_t bytes)
+{
+    if (bytes <= (size_t)1 << SMALLEST_SHIFT) return 0;
+    int top =
+        63 - __builtin_clzll((unsigned long long)(bytes - 1)); /* 2^top < bytes <= 2^(top+1) */
+    int step = (int)((bytes - 1) >> (top - 3)) - CLASSES_PER_OCTAVE + 1; /* 1 .. 8 */
+    return (top - SMALLEST_SHIFT) * CLASSES_PER_OCTAVE + step;
+}
+
+static void *system_alloc(size_t bytes)
+{
+    if (bytes < HUGE_PAGE) return aligned_alloc(64, bytes);
+    size_t mapped = (bytes + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
+    char *p = aligned_alloc(HUGE_PAGE, mapped);
+    if (p != NULL) madvise(p, mapped, MADV_HUGEPAGE); /* a wish; refusal is no error */
+    return p;
+}
+
+tsr_block *tsr_block__alloc(size_t bytes)
+{
+    if (bytes > (size_t)1 << 46) return NULL;
+    int c = class_of(bytes + TSR_BLOCK_HEADER);
+    size_t size = class_bytes(c);
+    pthread_mutex_lock(&pool.lock);
+    if (!pool.env_read) {
+        pool.env_read = true;
+        const char *n = getenv("TSR_FAIL_ALLOC");
+        if (n != NULL) pool.fail_at = atoll(n);
+    }
+    tsr_block *block = NULL;
+    pool.allocations++;
+    bool fail = pool.fail_at > 0 && --pool.fail_at == 0;
+    if (!fail) {
+        block = pool.free_list[c];
+        if (block != NULL) {
+            ASAN_UNPOISON_MEMORY_REGION(block, size);
+            pool.free_list[c] = block->next_free;
+        } else {
+            block = system_alloc(size);
+            pool.system_calls++;
+            if (block != NULL) pool.reserved += size;
+        }
+    }
+    if (block != NULL) {
+        pool.in_use += size;
+        if (pool.in_use > pool.peak) pool.peak = pool.in_use;
+    }
+    pthread_mutex_unlock(&pool.lock);
+    if (block == NULL) return NULL;
+    atomic_init(&block->refs, 1);
+    block->size_class = c;
+    block->version = 0;
+    block->capacity = size;
+    block->next_free = NULL;
+    return block;
+}
+
+void tsr_block__free(tsr_block *block)
+{
+    if (block == NULL) return;
+    size_t size = block->capacity;
+    int c = block->size_class;
+#ifndef NDEBUG
+    /* All ones is a NaN in every floating type. */
+    memset(tsr_block__data(block), 0xff, size - TSR_BLOCK_HEADER);
+#endif
+    pthread_mutex_lock(&pool.lock);
+    pool.in_use -= size;
+    block->next_free = pool.free_list[c];
+    pool.free_list[c] = block;
+    ASAN_POISON_MEMORY_REGION(block, size);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void tsr_pool__fail_at(int64_t n)
+{
+    pthread_mutex_lock(&pool.lock);
+    pool.env_read = true;
+    pool.fail_at = n;
+    pthread_mutex_unlock(&pool.lock);
+}
+
+int64_t tsr_pool__allocations(void)
+{
+    pthread_mutex_lock(&pool.lock);
+    int64_t n = pool.allocations;
+    pthread_mutex_unlock(&pool.lock);
+    return n;
+}
+
+tsr_pool_stats tsr_pool_stats_get(void)
+{
+    pthread_mutex_lock(&pool.lock);
+    tsr_pool_stats stats = {pool.in_use, pool.peak, pool.reserved, pool.system_calls};
+    pthread_mutex_unlock(&pool.lock);
+    return stats;
+}
+
+void tsr_pool_peak_reset(void)
+{
+    pthread_mutex_lock(&pool.lock);
+    pool.peak = pool.in_use;
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void tsr_pool_trim(void)
+{
+    pthread_mutex_lock(&pool.lock);
+    for (int c = 0; c < CLASSES; c++) {
+        size_t size = class_bytes(c);
+        while (pool.free_list[c] != NULL) {
+            tsr_block *block = pool.free_list[c];
+            ASAN_UNPOISON_MEMORY_REGION(block, size);
+            pool.free_list[c] = block->next_free;
+            pool.reserved -= size;
+            pool.system_calls++;
+            free(block);
+        }
+    }
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void *tsr_alloc(size_t bytes)
+{
+    tsr_block *block = tsr_block__alloc(bytes);
+    if (block == NULL) {
+        tsr_fail(TSR_STATUS_MEMORY, "alloc: no memory for %zu bytes", bytes);
+        return NULL;
+    }
+    return tsr_block__data(block);
+}
+
+void tsr_free(void *p)
+{
+    if (p != NULL) tsr_block__free((tsr_block *)(void *)((char *)p - TSR_BLOCK_HEADER));
+}

@@ -1,0 +1,275 @@
+/* Tensors: a handle on a block of the pool, with a shape, strides and, on a tape, a history. */
+#include "autograd/internal.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+static bool is_contiguous(tsr_shape shape, const int64_t *strides)
+{
+    int64_t expected = 1;
+    for (int d = shape.ndim - 1; d >= 0; d--) {
+        if (shape.size[d] == 0) return true;
+        if (shape.size[d] != 1 && strides[d] != expected) return false;
+        expected *= shape.size[d];
+    }
+    return true;
+}
+
+static void block_unref(tsr_block *block)
+{
+    if (atomic_fetch_sub_explicit(&block->refs, 1, memory_order_acq_rel) == 1)
+        tsr_block__free(block);
+}
+
+tsr_tensor *tsr_tensor__make(tsr_block *block, void *data, tsr_dtype dtype, tsr_shape shape,
+                             const int64_t *strides)
+{
+    tsr_tensor *t = tsr_alloc(sizeof *t);
+    if (t == NULL) {
+        block_unref(block);
+        return NULL;
+    }
+    *t = (tsr_tensor){.dtype = dtype, .shape = shape, .block = block, .data = data, .slot = -1};
+    atomic_init(&t->refs, 1);
+    t->numel = tsr_shape_numel(shape);
+    memcpy(t->strides, strides, (size_t)shape.ndim * sizeof *strides);
+    t->contiguous = is_contiguous(shape, strides);
+    return tsr_scope__add(t);
+}
+
+void tsr_tensor__unref(tsr_tensor *t)
+{
+    if (t == NULL) return;
+    int before = atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel);
+    assert(before >= 1);
+    if (before != 1) return;
+    tsr_tensor__unref(t->grad);
+    while (t->hooks != NULL) {
+        tsr_hook *next = t->hooks->next;
+        tsr_free(t->hooks);
+        t->hooks = next;
+    }
+    block_unref(t->block);
+    tsr_free(t);
+}
+
+tsr_tensor *tsr_tensor_hold(tsr_tensor *t)
+{
+    if (t != NULL) atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
+    return t;
+}
+
+void tsr_tensor_release(tsr_tensor **t)
+{
+    if (t == NULL) return;
+    tsr_tensor__unref(*t);
+    *t = NULL;
+}
+
+tsr_tensor *tsr_tensor_borrow(tsr_tensor *t)
+{
+    return t == NULL ? NULL : tsr_scope__add(tsr_tensor_hold(t));
+}
+
+static void contiguous_strides(tsr_shape shape, int64_t *strides)
+{
+    int64_t stride = 1;
+    for (int d = shape.ndim - 1; d >= 0; d--) {
+        strides[d] = stride;
+        stride *= shape.size[d];
+    }
+}
+
+tsr_tensor *tsr_empty(tsr_dtype dtype, tsr_shape shape)
+{
+    char text[TSR_SHAPE_TEXT];
+    size_t size = tsr_dtype_size(dtype);
+    int64_t numel = tsr_shape_numel(shape);
+    if (size == 0) {
+        tsr_fail(TSR_STATUS_DTYPE, "empty: %d is not a type", (int)dtype);
+        return NULL;
+    }
+    if (numel < 0 || numel > INT64_MAX / 16) {
+        tsr_fail(TSR_STATUS_SHAPE,
+                 "empty: %s is not a shape: sizes must be 0 or more, their product "
+                 "below 2^59, at most %d dimensions",
+                 tsr_shape_text(shape, text), TSR_MAX_DIMS);
+        return NULL;
+    }
+    tsr_block *block = tsr_block__alloc((size_t)numel * size);
+    if (block == NULL) {
+        tsr_fail(TSR_STATUS_MEMORY, "empty: no memory for %s %s (%" PRId64 " MiB)",
+                 tsr_dtype_name(dtype), tsr_shape_text(shape, text),
+                 (int64_t)((uint64_t)numel * size >> 20));
+        return NULL;
+    }
+    int64_t strides[TSR_MAX_DIMS];
+    contiguous_strides(shape, strides);
+    return tsr_tensor__make(block, tsr_block__data(block), dtype, shape, strides);
+}
+
+tsr_tensor *tsr_full(tsr_dtype dtype, tsr_shape shape, double value)
+{
+    tsr_tensor *t = tsr_empty(dtype, shape);
+    if (t != NULL) tsr_tensor_fill(t, value);
+    return t;
+}
+
+tsr_tensor *tsr_zeros(tsr_dtype dtype, tsr_shape shape)
+{
+    return tsr_full(dtype, shape, 0.0);
+}
+
+tsr_tensor *tsr_scalar(tsr_dtype dtype, double value)
+{
+    return tsr_full(dtype, TSR_SHAPE_SCALAR, value);
+}
+
+tsr_tensor *tsr_from(tsr_dtype dtype, tsr_shape shape, const void *data)
+{
+    tsr_tensor *t = tsr_empty(dtype, shape);
+    if (t != NULL && t->numel > 0) memcpy(t->data, data, (size_t)t->numel * tsr_dtype_size(dtype));
+    return t;
+}
+
+tsr_dtype tsr_tensor_dtype(const tsr_tensor *t)
+{
+    return t != NULL ? t->dtype : TSR_DTYPE_F32;
+}
+
+tsr_shape tsr_tensor_shape(const tsr_tensor *t)
+{
+    return t != NULL ? t->shape : TSR_SHAPE_SCALAR;
+}
+
+int tsr_tensor_ndim(const tsr_tensor *t)
+{
+    return t != NULL ? t->shape.ndim : 0;
+}
+
+int64_t tsr_tensor_size(const tsr_tensor *t, int dim)
+{
+    if (t == NULL) return 0;
+    if (dim < 0) dim += t->shape.ndim;
+    return dim >= 0 && dim < t->shape.ndim ? t->shape.size[dim] : 0;
+}
+
+int64_t tsr_tensor_numel(const tsr_tensor *t)
+{
+    return t != NULL ? t->numel : 0;
+}
+
+const int64_t *tsr_tensor_strides(const tsr_tensor *t)
+{
+    static const int64_t none[TSR_MAX_DIMS];
+    return t != NULL ? t->strides : none;
+}
+
+bool tsr_tensor_is_contiguous(const tsr_tensor *t)
+{
+    return t == NULL || t->contiguous;
+}
+
+const void *tsr_tensor_data(const tsr_tensor *t)
+{
+    return t != NULL ? t->data : NULL;
+}
+
+void *tsr_tensor_data_mut(tsr_tensor *t)
+{
+    if (t == NULL) return NULL;
+    t->block->version++;
+    return t->data;
+}
+
+double tsr_tensor_item(const tsr_tensor *t)
+{
+    if (t != NULL && t->numel != 1) {
+        char text[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE, "item: tensor has shape %s, expected one element",
+                 tsr_shape_text(t->shape, text));
+        return (double)NAN;
+    }
+    return tsr_tensor_get(t, 0);
+}
+
+tsr_tensor *tsr_tensor_view(tsr_tensor *t, tsr_shape shape, const int64_t *strides, int64_t offset)
+{
+    if (t == NULL) return NULL;
+    int64_t numel = tsr_shape_numel(shape), size = (int64_t)tsr_dtype_size(t->dtype);
+    int64_t lowest = 0, highest = 0;
+    bool fits = numel >= 0;
+    for (int d = 0; fits && numel > 0 && d < shape.ndim; d++) {
+        int64_t reach;
+        fits = !__builtin_mul_overflow(shape.size[d] - 1, strides[d], &reach) &&
+               !__builtin_add_overflow(reach < 0 ? lowest : highest, reach,
+                                       reach < 0 ? &lowest : &highest);
+    }
+    char *begin = tsr_block__data(t->block), *end = (char *)t->block + t->block->capacity;
+    int64_t first = ((char *)t->data - begin) / size + offset, room = (end - begin) / size;
+    if (!fits || (numel > 0 && (first + lowest < 0 || first + highest >= room))) {
+        char text[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE, "view: %s at offset %" PRId64 " reaches beyond the storage",
+                 tsr_shape_text(shape, text), offset);
+        return NULL;
+    }
+    atomic_fetch_add_explicit(&t->block->refs, 1, memory_order_relaxed);
+    return tsr_tensor__make(t->block, (char *)t->data + (numel > 0 ? offset * size : 0), t->dtype,
+                            shape, strides);
+}
+
+tsr_tensor *tsr_tensor_packed(tsr_tensor *t)
+{
+    if (t == NULL || t->contiguous) return t;
+    tsr_tensor *copy = tsr_empty(t->dtype, t->shape);
+    return copy != NULL && tsr_tensor_copy(copy, t) == TSR_STATUS_OK ? copy : NULL;
+}
+
+tsr_tensor *tsr_detach(tsr_tensor *t)
+{
+    return t == NULL ? NULL : tsr_tensor_view(t, t->shape, t->strides, 0);
+}
+
+tsr_tensor *tsr_require_grad(tsr_tensor *t, bool on)
+{
+    if (t == NULL) return NULL;
+    if (on && !tsr_dtype_is_float(t->dtype)) {
+        tsr_fail(TSR_STATUS_DTYPE, "require_grad: tensor is %s, expected a floating type",
+                 tsr_dtype_name(t->dtype));
+        return NULL;
+    }
+    if (t->slot >= 0) {
+        tsr_fail(TSR_STATUS_STATE, "require_grad: tensor was computed on a tape, not a leaf: "
+                                   "tsr_detach() it first");
+        return NULL;
+    }
+    t->leaf_grad = on;
+    return t;
+}
+
+bool tsr_requires_grad(const tsr_tensor *t)
+{
+    return t != NULL && (t->leaf_grad || t->slot >= 0);
+}
+
+tsr_tensor *tsr_tensor_grad(const tsr_tensor *t)
+{
+    return t != NULL ? t->grad : NULL;
+}
+
+tsr_status tsr_tensor_set_grad(tsr_tensor *t, tsr_tensor *grad)
+{
+    if (t == NULL) return tsr_fail(TSR_STATUS_ARGUMENT, "set_grad: tensor is NULL");
+    if (grad != NULL && (grad->dtype != t->dtype || !tsr_shape_equal(grad->shape, t->shape))) {
+        char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
+        return tsr_fail(TSR_STATUS_SHAPE, "set_grad: gradient is %s %s, expected %s %s",
+                        tsr_dtype_name(grad->dtype), tsr_shape_text(grad->shape, got),
+                        tsr_dtype_name(t->dtype), tsr_shape_text(t->shape, wanted));
+    }
+    tsr_tensor_hold(grad);
+    tsr_tensor__unref(t->grad);
+    t->grad = grad;
+    return TSR_STATUS_OK;
+}

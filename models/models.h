@@ -1,0 +1,4 @@
+#ifndef TSR_MODELS_H
+#define TSR_MODELS_H
+
+#endif

@@ -1,0 +1,120 @@
+/*
+ * Loops of the elementwise ops, written once and compiled for each type. Not installed.
+ *
+ * TSR_UNARY and TSR_BINARY define a function that fills a contiguous output from strided inputs by an expression, one for
+ * f32 and one for f64.
+ */
+#ifndef TSR_OPS_ELEMENTWISE_H
+#define TSR_OPS_ELEMENTWISE_H
+
+#include "autograd/autograd.h"
+#include "autograd/loop.h"
+
+/* Output of a unary op: x's shape and type; NULL unless x is f32 or f64. */
+tsr_tensor *tsr_elementwise__like(const char *op, tsr_tensor *x);
+/* Output of a binary op: the broadcast shape; NULL with a message where shapes or types do not fit. dtype: of the output;
+ * with TSR_DTYPE_COUNT the operands' own, which must then be f32 or f64. */
+tsr_tensor *tsr_elementwise__broadcast(const char *op, tsr_tensor *a, tsr_tensor *b,
+                                       tsr_dtype dtype);
+
+static inline tsr_loop tsr_elementwise__loop1(tsr_tensor *y, tsr_tensor *x)
+{
+    return tsr_loop__make(tsr_tensor_shape(y), 2,
+                          (const int64_t *[]){tsr_tensor_strides(y), tsr_tensor_strides(x)});
+}
+
+static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_tensor *b)
+{
+    int64_t sa[TSR_MAX_DIMS], sb[TSR_MAX_DIMS];
+    tsr_shape shape = tsr_tensor_shape(y);
+    tsr_loop__broadcast(tsr_tensor_shape(a), tsr_tensor_strides(a), shape, sa);
+    tsr_loop__broadcast(tsr_tensor_shape(b), tsr_tensor_strides(b), shape, sb);
+    return tsr_loop__make(shape, 3, (const int64_t *[]){tsr_tensor_strides(y), sa, sb});
+}
+
+/* The loops proper: the inner one for unit strides is a copy of its own, which the compiler vectorizes. */
+#define TSR_UNARY_BODY(T, Y, expression)                                                           \
+    {                                                                                              \
+        Y *yp = (Y *)yd + at[0];                                                                   \
+        const T *xp = (const T *)xd + at[1];                                                       \
+        if (sy == 1 && sx == 1) {                                                                  \
+            for (int64_t i = 0; i < n; i++) {                                                      \
+                const T x = xp[i];                                                                 \
+                yp[i] = (Y)(expression);                                                           \
+            }                                                                                      \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < n; i++) {                                                      \
+                const T x = xp[i * sx];                                                            \
+                yp[i * sy] = (Y)(expression);                                                      \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* static void name(tsr_tensor *y, tsr_tensor *x): f32 by expression32, f64 by expression64. */
+#define TSR_UNARY(name, expression32, expression64)                                                \
+    static void name(tsr_tensor *y, tsr_tensor *x_)                                                \
+    {                                                                                              \
+        tsr_loop loop = tsr_elementwise__loop1(y, x_);                                             \
+        int64_t numel = tsr_tensor_numel(y), pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;     \
+        void *yd = tsr_tensor_data_mut(y);                                                         \
+        const void *xd = tsr_tensor_data(x_);                                                      \
+        bool f32 = tsr_tensor_dtype(y) == TSR_DTYPE_F32;                                           \
+        _Pragma("omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))") for (   \
+            int64_t p = 0; p < pieces; p++)                                                        \
+        {                                                                                          \
+            int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);                      \
+            int64_t sy = loop.stride[0][loop.ndim - 1], sx = loop.stride[1][loop.ndim - 1];        \
+            if (f32)                                                                               \
+                TSR_UNARY_BODY(float, float, expression32)                                         \
+            else                                                                                   \
+                TSR_UNARY_BODY(double, double, expression64)                                       \
+        }                                                                                          \
+    }
+
+#define TSR_BINARY_BODY(T, Y, expression)                                                          \
+    {                                                                                              \
+        Y *rp = (Y *)rd + at[0];                                                                   \
+        const T *xp = (const T *)xd + at[1], *yp = (const T *)yd + at[2];                          \
+        if (sr == 1 && sx == 1 && sy == 1) {                                                       \
+            for (int64_t i = 0; i < n; i++) {                                                      \
+                const T x = xp[i], y = yp[i];                                                      \
+                rp[i] = (Y)(expression);                                                           \
+            }                                                                                      \
+        } else if (sr == 1 && sx == 1 && sy == 0) {                                                \
+            const T y = yp[0];                                                                     \
+            for (int64_t i = 0; i < n; i++) {                                                      \
+                const T x = xp[i];                                                                 \
+                rp[i] = (Y)(expression);                                                           \
+            }                                                                                      \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < n; i++) {                                                      \
+                const T x = xp[i * sx], y = yp[i * sy];                                            \
+                rp[i * sr] = (Y)(expression);                                                      \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* static void name(tsr_tensor *result, tsr_tensor *x, tsr_tensor *y), broadcast. */
+#define TSR_BINARY(name, expression32, expression64)                                               \
+    static void name(tsr_tensor *result, tsr_tensor *x_, tsr_tensor *y_)                           \
+    {                                                                                              \
+        tsr_loop loop = tsr_elementwise__loop2(result, x_, y_);                                    \
+        int64_t numel = tsr_tensor_numel(result);                                                  \
+        int64_t pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;                                  \
+        void *rd = tsr_tensor_data_mut(result);                                                    \
+        const void *xd = tsr_tensor_data(x_), *yd = tsr_tensor_data(y_);                           \
+        bool f32 = tsr_tensor_dtype(result) == TSR_DTYPE_F32;                                      \
+        _Pragma("omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))") for (   \
+            int64_t p = 0; p < pieces; p++)                                                        \
+        {                                                                                          \
+            int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);                      \
+            int64_t sr = loop.stride[0][loop.ndim - 1], sx = loop.stride[1][loop.ndim - 1];        \
+            int64_t sy = loop.stride[2][loop.ndim - 1];                                            \
+            if (f32)                                                                               \
+                TSR_BINARY_BODY(float, float, expression32)                                        \
+            else                                                                                   \
+                TSR_BINARY_BODY(double, double, expression64)                                      \
+        }                                                                                          \
+    }
+
+#endif

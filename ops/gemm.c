@@ -1,0 +1,62 @@
+/*
+ * All calls to BLIS. What it takes care of:
+ * - BLIS 0.9 reads the CPU's brand string and picks AVX2 kernels on some CPUs with AVX-512, or generic ones on CPUs
+ *   younger than itself. It is told the architecture before its first call, also where the user's environment says
+ *   something else (0.9 takes a number there; a name is read as 0, which dies on CPUs without AVX-512).
+ * - BLIS aborts the process when OpenMP gives it fewer threads than it asked for. It is asked for no more than OpenMP
+ *   will give.
+ */
+#include "ops/gemm.h"
+#include "ops/kernels/cpu.h"
+
+#include <blis.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void start(void)
+{
+    int arch = BLIS_ARCH_GENERIC;
+#if defined(__x86_64__)
+    tsr_cpu level = tsr_cpu__level();
+    if (level >= TSR_CPU_AVX512) {
+        arch = BLIS_ARCH_SKX;
+    } else if (level >= TSR_CPU_AVX2) {
+        arch = __builtin_cpu_is("amd") ? BLIS_ARCH_ZEN3 : BLIS_ARCH_HASWELL;
+    }
+    char number[16];
+    snprintf(number, sizeof number, "%d", arch);
+    setenv("BLIS_ARCH_TYPE", number, 1);
+#endif
+    bli_init();
+}
+
+static int threads_for(double flops)
+{
+    if (flops < 1e6 || omp_in_parallel()) return 1;
+    int n = tsr_threads();
+    /* With dynamic adjustment OpenMP may give fewer than it is asked for. */
+    return omp_get_dynamic() ? 1 : n;
+}
+
+void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+               double beta, tsr_matrix c)
+{
+    if (m == 0 || n == 0) return;
+    pthread_once(&once, start);
+    rntm_t runtime;
+    bli_rntm_init(&runtime);
+    bli_rntm_set_num_threads(threads_for(2.0 * (double)m * (double)n * (double)k), &runtime);
+    if (dtype == TSR_DTYPE_F32) {
+        float one = 1.0f, beta32 = (float)beta;
+        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, a.data, a.row, a.column,
+                     b.data, b.row, b.column, &beta32, c.data, c.row, c.column, NULL, &runtime);
+    } else {
+        double one = 1.0;
+        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, a.data, a.row, a.column,
+                     b.data, b.row, b.column, &beta, c.data, c.row, c.column, NULL, &runtime);
+    }
+}

@@ -1,0 +1,4 @@
+#ifndef TSR_RECIPES_H
+#define TSR_RECIPES_H
+
+#endif
