@@ -12,7 +12,7 @@
 
 const char *tsr_checkpoint_path(const char *directory, int64_t step, char path[TSR_CHECKPOINT_PATH])
 {
-    int bytes = directory == NULL || step < 0
+    int bytes = directory == NULL || step < 0 || step > 999999999999999999
                     ? -1
                     : snprintf(path, TSR_CHECKPOINT_PATH, "%s/checkpoint-%08lld.tsr", directory,
                                (long long)step);
