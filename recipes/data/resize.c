@@ -1,0 +1,175 @@
+/*
+ * Crop and resize as Pillow does it on bytes. Output sample i of an axis is the weighted mean of
+ * the input samples around its centre (i + 0.5) * scale; when shrinking, the filter is stretched by
+ * the scale, which is the antialiasing. Weights are rounded to 22-bit fixed point, and the picture
+ * is rounded to bytes between the horizontal and the vertical pass.
+ */
+#include "recipes/data/data.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { WEIGHT_BITS = 32 - 8 - 2 };
+
+static double bilinear(double x)
+{
+    x = fabs(x);
+    return x < 1.0 ? 1.0 - x : 0.0;
+}
+
+static double bicubic(double x)
+{
+    const double a = -0.5;
+    x = fabs(x);
+    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0.0;
+}
+
+/* One output sample reads `count` input samples from `first` on, with weights at most `taps` apart
+ * from the next one's. */
+struct axis {
+    int taps;
+    int *first, *count;
+    int32_t *weights;
+};
+
+static size_t axis_bytes(int taps, int out)
+{
+    return (size_t)out * (2 * sizeof(int) + (size_t)taps * sizeof(int32_t)) +
+           (size_t)taps * sizeof(double);
+}
+
+static int axis_taps(int in, int out, tsr_interpolation interpolation)
+{
+    double scale = (double)in / out, stretch = scale < 1.0 ? 1.0 : scale;
+    double support = (interpolation == TSR_INTERPOLATION_BILINEAR ? 1.0 : 2.0) * stretch;
+    return (int)ceil(support) * 2 + 1;
+}
+
+/* storage: axis_bytes() */
+static struct axis axis_make(int in, int out, tsr_interpolation interpolation, void *storage)
+{
+    double (*filter)(double) = interpolation == TSR_INTERPOLATION_BILINEAR ? bilinear : bicubic;
+    double scale = (double)in / out, stretch = scale < 1.0 ? 1.0 : scale;
+    double support = (interpolation == TSR_INTERPOLATION_BILINEAR ? 1.0 : 2.0) * stretch;
+    struct axis axis = {.taps = axis_taps(in, out, interpolation)};
+    double *real = storage;
+    axis.first = (int *)(void *)(real + axis.taps);
+    axis.count = axis.first + out;
+    axis.weights = (int32_t *)(axis.count + out);
+    for (int i = 0; i < out; i++) {
+        double centre = (i + 0.5) * scale, sum = 0.0;
+        int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
+        if (first < 0) first = 0;
+        if (end > in) end = in;
+        for (int k = 0; k < end - first; k++) {
+            real[k] = filter((k + first - centre + 0.5) * (1.0 / stretch));
+            sum += real[k];
+        }
+        int32_t *weights = axis.weights + (size_t)i * (size_t)axis.taps;
+        for (int k = 0; k < end - first; k++) {
+            double w = (sum != 0.0 ? real[k] / sum : real[k]) * (1 << WEIGHT_BITS);
+            weights[k] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
+        }
+        axis.first[i] = first;
+        axis.count[i] = end - first;
+    }
+    return axis;
+}
+
+static inline uint8_t to_byte(int32_t x)
+{
+    x >>= WEIGHT_BITS;
+    return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+}
+
+static void horizontal(const uint8_t *restrict in, const struct axis *axis, int out_width,
+                       uint8_t *restrict out)
+{
+    for (int x = 0; x < out_width; x++) {
+        const uint8_t *p = in + (size_t)axis->first[x] * 3;
+        const int32_t *w = axis->weights + (size_t)x * (size_t)axis->taps;
+        int32_t r = 1 << (WEIGHT_BITS - 1), g = r, b = r;
+        for (int k = 0; k < axis->count[x]; k++, p += 3) {
+            r += w[k] * p[0];
+            g += w[k] * p[1];
+            b += w[k] * p[2];
+        }
+        out[3 * x] = to_byte(r);
+        out[3 * x + 1] = to_byte(g);
+        out[3 * x + 2] = to_byte(b);
+    }
+}
+
+/* One output row from rows of `bytes` bytes, a strip at a time so that the sums stay in cache. */
+static void vertical(const uint8_t *restrict in, size_t bytes, const int32_t *w, int count,
+                     uint8_t *restrict out)
+{
+    enum { STRIP = 512 };
+    for (size_t at = 0; at < bytes; at += STRIP) {
+        size_t n = bytes - at < STRIP ? bytes - at : STRIP;
+        int32_t sum[STRIP];
+        for (size_t i = 0; i < n; i++) sum[i] = 1 << (WEIGHT_BITS - 1);
+        for (int k = 0; k < count; k++) {
+            const uint8_t *row = in + (size_t)k * bytes + at;
+            int32_t weight = w[k];
+            for (size_t i = 0; i < n; i++) sum[i] += weight * row[i];
+        }
+        for (size_t i = 0; i < n; i++) out[at + i] = to_byte(sum[i]);
+    }
+}
+
+tsr_status tsr_image_resized_crop(const tsr_image *src, tsr_box box, int height, int width,
+                                  tsr_interpolation interpolation, tsr_image *out)
+{
+    if (box.top < 0 || box.left < 0 || box.height < 1 || box.width < 1 ||
+        box.height > src->height - box.top || box.width > src->width - box.left) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "resized_crop: box %d x %d at (%d, %d) does not lie in the image, %d x %d",
+                        box.width, box.height, box.left, box.top, src->width, src->height);
+    }
+    tsr_status status = tsr_image_resize_storage(out, height, width);
+    if (status != TSR_STATUS_OK) return status;
+    out->grey = src->grey;
+    size_t x_bytes = axis_bytes(axis_taps(box.width, width, interpolation), width);
+    size_t y_bytes = axis_bytes(axis_taps(box.height, height, interpolation), height);
+    x_bytes = (x_bytes + 63) & ~(size_t)63;
+    y_bytes = (y_bytes + 63) & ~(size_t)63;
+    size_t row = (size_t)width * 3;
+    char *storage = tsr_alloc(x_bytes + y_bytes + row * (size_t)box.height);
+    if (storage == NULL) return tsr_status_get();
+    struct axis x_axis = axis_make(box.width, width, interpolation, storage);
+    struct axis y_axis = axis_make(box.height, height, interpolation, storage + x_bytes);
+    uint8_t *between = (uint8_t *)storage + x_bytes + y_bytes;
+
+    for (int y = 0; y < box.height; y++) {
+        size_t at = ((size_t)(box.top + y) * (size_t)src->width + (size_t)box.left) * 3;
+        if (box.width == width) {
+            memcpy(between + (size_t)y * row, src->pixels + at, row);
+        } else {
+            horizontal(src->pixels + at, &x_axis, width, between + (size_t)y * row);
+        }
+    }
+    for (int y = 0; y < height; y++) {
+        vertical(between + (size_t)y_axis.first[y] * row, row,
+                 y_axis.weights + (size_t)y * (size_t)y_axis.taps, y_axis.count[y],
+                 out->pixels + (size_t)y * row);
+    }
+    tsr_free(storage);
+    return TSR_STATUS_OK;
+}
+
+tsr_status tsr_image_resize_short(const tsr_image *src, int size, tsr_interpolation interpolation,
+                                  tsr_image *out)
+{
+    int64_t h = size, w = size;
+    if (src->height > src->width) h = (int64_t)size * src->height / src->width;
+    if (src->width > src->height) w = (int64_t)size * src->width / src->height;
+    if (size < 1 || h > TSR_IMAGE_MAX_SIDE || w > TSR_IMAGE_MAX_SIDE) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "resize_short: %d x %d with short side %d", src->width,
+                        src->height, size);
+    }
+    tsr_box whole = {0, 0, src->height, src->width};
+    return tsr_image_resized_crop(src, whole, (int)h, (int)w, interpolation, out);
+}
