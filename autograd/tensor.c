@@ -9,8 +9,8 @@
 static bool is_contiguous(tsr_shape shape, const int64_t *strides)
 {
     int64_t expected = 1;
+    if (tsr_shape_numel(shape) == 0) return true;
     for (int d = shape.ndim - 1; d >= 0; d--) {
-        if (shape.size[d] == 0) return true;
         if (shape.size[d] != 1 && strides[d] != expected) return false;
         expected *= shape.size[d];
     }
