@@ -181,6 +181,29 @@ static tsr_status read_entries(tsr_safetensors *f, json_t *header)
     return TSR_STATUS_OK;
 }
 
+/* An object or array costs the parser hundreds of bytes, and may take two in the file: those that the format needs (an object
+ * and two arrays a tensor, three levels deep) stand at least 16 bytes apart on average. */
+static bool is_plausible(const char *text, size_t bytes)
+{
+    size_t depth = 0, opened = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < bytes; i++) {
+        char c = text[i];
+        if (in_string) {
+            if (c == '\\') i++;
+            if (c == '"') in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            opened++;
+            if (++depth > 3) return false;
+        } else if (c == '}' || c == ']') {
+            if (depth > 0) depth--;
+        }
+    }
+    return opened <= bytes / 16 + 2;
+}
+
 static tsr_status read_header(tsr_safetensors *f)
 {
     const char *looks = tsr_source__looks_like(&f->source);
@@ -213,15 +236,15 @@ static tsr_status read_header(tsr_safetensors *f)
     if (text == NULL) return tsr_fail(TSR_STATUS_MEMORY, "safetensors: out of memory");
     status = tsr_source__read(&f->source, "safetensors", sizeof bytes, text, (size_t)bytes);
     json_t *header = NULL;
-    if (status == TSR_STATUS_OK) {
-        json_error_t error;
+    json_error_t error = {.position = 0};
+    if (status == TSR_STATUS_OK && is_plausible(text, (size_t)bytes)) {
         header = json_loadb(text, (size_t)bytes, JSON_REJECT_DUPLICATES, &error);
-        if (!json_is_object(header) || text[0] != '{') {
-            status =
-                tsr_fail(TSR_STATUS_FORMAT,
-                         "safetensors: '%s': the header is not a JSON object, at byte %d of it%s%s",
-                         f->source.name, header == NULL ? error.position : 0, like, looks);
-        }
+    }
+    if (status == TSR_STATUS_OK && (!json_is_object(header) || text[0] != '{')) {
+        status = tsr_fail(
+            TSR_STATUS_FORMAT,
+            "safetensors: '%s': the header is not a JSON object of tensors, at byte %d of it%s%s",
+            f->source.name, error.position, like, looks);
     }
     free(text);
     if (status == TSR_STATUS_OK) status = read_entries(f, header);
@@ -400,9 +423,11 @@ static tsr_status check_list(const tsr_named_tensor *tensors, int64_t n,
         }
     }
     for (int64_t i = 0; i < n_metadata; i++) {
-        if (metadata[i].key == NULL || metadata[i].value == NULL) {
-            return tsr_fail(TSR_STATUS_ARGUMENT, "safetensors: metadata pair %lld is NULL",
-                            (long long)i);
+        const char *key = metadata[i].key, *value = metadata[i].value;
+        if (key == NULL || value == NULL || !tsr_text__is_utf8(key, strlen(key)) ||
+            !tsr_text__is_utf8(value, strlen(value))) {
+            return tsr_fail(TSR_STATUS_ARGUMENT,
+                            "safetensors: metadata pair %lld is NULL or not UTF-8", (long long)i);
         }
     }
     return TSR_STATUS_OK;
@@ -421,47 +446,50 @@ static json_t *make_info(const tsr_named_tensor *named, uint64_t *offset)
                      "data_offsets", (json_int_t)begin, (json_int_t)*offset);
 }
 
+/* Adds what is not there yet; takes the value in any case. */
+static tsr_status add_new(json_t *object, const char *key, json_t *value)
+{
+    if (json_object_get(object, key) != NULL) {
+        json_decref(value);
+        return tsr_fail(TSR_STATUS_ARGUMENT, "safetensors: '%s' occurs twice", key);
+    }
+    if (json_object_set_new(object, key, value) == 0) return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_MEMORY, "safetensors: out of memory");
+}
+
 /* The header's text, padded with spaces so that data begins at a multiple of 8. NULL and a status on failure. */
 static char *make_header(const tsr_named_tensor *const *order, int64_t n,
                          const tsr_safetensors_pair *metadata, int64_t n_metadata)
 {
-    json_t *header = json_object();
-    const char *bad = NULL;
-    if (n_metadata > 0) {
-        json_t *pairs = json_object();
-        for (int64_t i = 0; i < n_metadata && bad == NULL; i++) {
-            if (json_object_get(pairs, metadata[i].key) != NULL ||
-                json_object_set_new(pairs, metadata[i].key, json_string(metadata[i].value)) != 0) {
-                bad = metadata[i].key;
-            }
-        }
-        if (json_object_set_new(header, "__metadata__", pairs) != 0 && bad == NULL)
-            bad = "__metadata__";
+    json_t *header = json_object(), *pairs = json_object();
+    tsr_status status = TSR_STATUS_OK;
+    for (int64_t i = 0; i < n_metadata && status == TSR_STATUS_OK; i++) {
+        status = add_new(pairs, metadata[i].key, json_string(metadata[i].value));
     }
+    if (n_metadata > 0 && status == TSR_STATUS_OK)
+        status = add_new(header, "__metadata__", json_incref(pairs));
     uint64_t offset = 0;
-    for (int64_t i = 0; i < n && bad == NULL; i++) {
-        if (json_object_get(header, order[i]->name) != NULL ||
-            json_object_set_new(header, order[i]->name, make_info(order[i], &offset)) != 0) {
-            bad = order[i]->name;
-        }
+    for (int64_t i = 0; i < n && status == TSR_STATUS_OK; i++) {
+        status = add_new(header, order[i]->name, make_info(order[i], &offset));
     }
     char *text = NULL;
-    if (bad != NULL) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "safetensors: '%s' occurs twice or is not UTF-8", bad);
-    } else {
+    if (status == TSR_STATUS_OK) {
         size_t bytes = json_dumpb(header, NULL, 0, JSON_COMPACT), padded = (bytes + 7) / 8 * 8;
         if (padded > HEADER_MAX) {
             tsr_fail(TSR_STATUS_ARGUMENT,
                      "safetensors: the header would have %zu bytes, the format allows %d", padded,
                      HEADER_MAX);
-        } else if (bytes == 0 || (text = malloc(padded + 1)) == NULL) {
+        } else if (bytes == 0 || (text = malloc(padded + 1)) == NULL ||
+                   json_dumpb(header, text, bytes, JSON_COMPACT) != bytes) {
             tsr_fail(TSR_STATUS_MEMORY, "safetensors: out of memory");
+            free(text);
+            text = NULL;
         } else {
-            json_dumpb(header, text, bytes, JSON_COMPACT);
             memset(text + bytes, ' ', padded - bytes);
             text[padded] = '\0';
         }
     }
+    json_decref(pairs);
     json_decref(header);
     return text;
 }

@@ -258,6 +258,9 @@ static void test_safetensors__bad_headers_are_refused(void **state)
     memcpy(deep, &n, 8);
     memset(deep + 8, '[', n);
     refuse(deep, sizeof deep, "not a JSON object"); /* and not an overflow of the stack */
+    for (size_t i = 0; i + 7 <= n; i += 7)
+        memcpy(deep + 8 + i, i == 0 ? "{\"a\":[ " : "[],[],  ", 7);
+    refuse(deep, sizeof deep, "not a JSON object"); /* and not a hundred times its size */
     uint64_t huge[2] = {UINT64_MAX, 0};
     refuse(huge, sizeof huge, "its header would have 18446744073709551615 bytes");
     uint64_t long_header[2] = {50000000, 0};
@@ -365,7 +368,7 @@ static void test_safetensors__bad_lists_are_not_written(void **state)
     refuse_write(path, NULL, 0, (tsr_safetensors_pair[]){{"k", "1"}, {"k", "2"}}, 2, argument,
                  "'k' occurs twice");
     refuse_write(path, NULL, 0, (tsr_safetensors_pair[]){{"k", "\xff"}}, 1, argument,
-                 "'k' occurs twice or is not UTF-8");
+                 "metadata pair 0 is NULL or not UTF-8");
     refuse_write(NULL, NULL, 0, NULL, 0, argument, "path is NULL");
     refuse_write("", NULL, 0, NULL, 0, argument, "path is empty");
     refuse_write("/nonexistent/x", NULL, 0, NULL, 0, TSR_STATUS_IO, "create its directory first");
