@@ -1,4 +1,411 @@
+/*
+ * models: modules (named trees of parameters), the layers of vision transformers, ViT, projection
+ * heads.
+ *
+ *   tsr_vit_config config;
+ *   tsr_vit_config_find("vit_small", &config);
+ *   config.masked = true;
+ *   tsr_head_config head = {.dim = config.dim, .out_dim = 8192};
+ *   tsr_multi_crop *student = tsr_multi_crop_new(tsr_vit_new(&config), tsr_head_new(&head));
+ *   if (student == NULL) puts(tsr_message());
+ *   tsr_module_initialize(&student->module, seed);
+ *   ...
+ *   tsr_module_free(&student);
+ *
+ * Shapes: B images, T = 1 + N tokens (the class token, then N = h w patches in rows), D their
+ * size. Names of parameters are those of PyTorch's state_dict of the iBOT authors' code. A model
+ * is f32 or f64.
+ */
 #ifndef TSR_MODELS_H
 #define TSR_MODELS_H
+
+#include "ops/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------ modules ------------------- */
+
+/*
+ * A node of the tree: parameters and buffers of its own, and children. Every layer is a struct
+ * whose first member is its tsr_module; a parent owns its children, so that only the root is
+ * freed. Read the fields, leave writing to the functions.
+ */
+typedef struct tsr_module {
+    const char *kind; /* "linear", "vit" */
+    const char *name; /* in its parent: "blocks.3"; the kind for a root */
+    tsr_dtype dtype;  /* of its parameters */
+    bool training;    /* true at first */
+    bool failed;      /* while it is built */
+    int owners;       /* names under which it is registered */
+    int n_items, capacity;
+    struct tsr_module_item *items;
+} tsr_module;
+
+/* How a parameter starts. */
+typedef struct tsr_init {
+    enum { TSR_INIT_CONSTANT = 0, TSR_INIT_UNIFORM, TSR_INIT_TRUNC_NORMAL } kind;
+    double value; /* the constant, b of U(-b, b), or the deviation s of N(0, s^2) cut at +-2 */
+} tsr_init;
+
+#define TSR_INIT_CONSTANT(v)     ((tsr_init){TSR_INIT_CONSTANT, v})
+#define TSR_INIT_UNIFORM(bound)  ((tsr_init){TSR_INIT_UNIFORM, bound})
+#define TSR_INIT_TRUNC_NORMAL(s) ((tsr_init){TSR_INIT_TRUNC_NORMAL, s})
+
+/*
+ * Writing a module: a constructor needs no checks but the first.
+ *
+ *   tsr_mlp *m = tsr_module_new(sizeof *m, "mlp", dtype);
+ *   if (m == NULL) return NULL;
+ *   m->fc1 = tsr_module_child(&m->module, "fc1", tsr_linear_new(dim, hidden, true, dtype));
+ *   m->fc2 = tsr_module_child(&m->module, "fc2", tsr_linear_new(hidden, dim, true, dtype));
+ *   return tsr_module_finish(&m->module);
+ *
+ * Order is PyTorch's: own parameters, own buffers, then children, each as they were registered.
+ */
+
+/* A zeroed struct of size bytes, whose first member is a tsr_module. dtype: f32 or f64. kind must
+ * outlive it. */
+TSR_API void *tsr_module_new(size_t size, const char *kind, tsr_dtype dtype);
+/* A leaf that requires a gradient, of the module's dtype, which the module holds. Its values are
+ * not set until tsr_module_initialize(), tsr_module_copy() or a file sets them. */
+TSR_API tsr_tensor *tsr_module_parameter(tsr_module *m, const char *name, tsr_shape shape,
+                                         tsr_init init);
+/* State without gradient, filled with value now and by tsr_module_initialize(). */
+TSR_API tsr_tensor *tsr_module_buffer(tsr_module *m, const char *name, tsr_dtype dtype,
+                                      tsr_shape shape, double value);
+/* Gives child (a struct that begins with a tsr_module) to m, and returns it. One child may have
+ * several names: its parameters then count once, under the first. A name may have dots in it. On
+ * failure child is freed unless it has another owner. */
+TSR_API void *tsr_module_child(tsr_module *m, const char *name, void *child);
+/* m, or NULL (and m is freed) if anything failed since tsr_module_new(). */
+TSR_API void *tsr_module_finish(tsr_module *m);
+/* tsr_module_free(&m): frees the tree under m, whatever its struct, and sets m to NULL. NULL is
+ * fine. */
+#define tsr_module_free(m) (tsr_module_destroy((void *)*(m)), (void)(*(m) = NULL))
+TSR_API void tsr_module_destroy(void *m);
+
+/*
+ * Around a forward function: opens a scope and names the module in anomaly messages; leave closes
+ * it and returns result.
+ *
+ *   tsr_scope scope = tsr_module_enter(&m->module);
+ *   x = tsr_linear_forward(m->fc1, x);
+ *   x = tsr_gelu(x, false);
+ *   x = tsr_linear_forward(m->fc2, x);
+ *   return tsr_module_leave(&scope, x);
+ */
+TSR_API tsr_scope tsr_module_enter(const tsr_module *m);
+TSR_API tsr_tensor *tsr_module_leave(tsr_scope *scope, tsr_tensor *result);
+TSR_API void tsr_module_leave_many(tsr_scope *scope, tsr_tensors results);
+
+/* What a module holds, in order. */
+typedef struct tsr_module_entry {
+    const char *name;   /* "blocks.0.attn.qkv.weight"; the list owns it */
+    tsr_tensor *tensor; /* the module owns it */
+    bool is_buffer;
+} tsr_module_entry;
+
+typedef struct tsr_module_list {
+    int64_t n;
+    tsr_module_entry *at;
+} tsr_module_list;
+
+/* All parameters and buffers under all their names, as state_dict(). NULL on failure (MEMORY) or
+ * for NULL. */
+TSR_API tsr_module_list *tsr_module_state(const tsr_module *m);
+/* All parameters, frozen ones too, each once, as named_parameters(): for optimizers. */
+TSR_API tsr_module_list *tsr_module_parameters(const tsr_module *m);
+TSR_API void tsr_module_list_free(tsr_module_list **list);
+/* The parameter or buffer of this name; NULL and ARGUMENT if there is none. */
+TSR_API tsr_tensor *tsr_module_find(const tsr_module *m, const char *name);
+/* Elements of all parameters, each counted once. */
+TSR_API int64_t tsr_module_count(const tsr_module *m);
+
+/* The authors' parameter groups (utils.get_params_groups): is weight decay applied to it? Not
+ * where ndim is 1 or the name ends in ".bias". */
+TSR_API bool tsr_module_decays(const tsr_module_entry *parameter);
+
+/* Fills every parameter by its init. Each has its own random stream, keyed by its full name under
+ * m: the same seed gives the same weights whatever else there is. */
+TSR_API tsr_status tsr_module_initialize(tsr_module *m, uint64_t seed);
+/* Training or evaluation, for the whole tree: what drop path and batch norm ask. */
+TSR_API void tsr_module_train(tsr_module *m, bool on);
+/* No parameter of the tree requires a gradient any more. */
+TSR_API void tsr_module_freeze(tsr_module *m);
+
+typedef enum tsr_match {
+    TSR_MATCH_STRICT = 0, /* both have the same names */
+    TSR_MATCH_COMMON,     /* names of one alone are left as they are (strict=False) */
+} tsr_match;
+
+/* Copies state from one tree to another by name, converting types. ARGUMENT where names (strict)
+ * or shapes differ: the message lists them, and `to` is as it was. */
+TSR_API tsr_status tsr_module_copy(tsr_module *to, const tsr_module *from, tsr_match match);
+
+/* teacher = momentum teacher + (1 - momentum) student, over the parameters whose names both have,
+ * of one type and shape (else ARGUMENT and nothing is changed). Mean teacher: Tarvainen & Valpola
+ * 2017, section 2. */
+TSR_API tsr_status tsr_module_ema(tsr_module *teacher, const tsr_module *student, double momentum);
+
+/* ------------------------------------------------------------------ layers -------------------- */
+
+/* x W^T + b. weight [O, I] from N(0, 0.02^2) cut at +-2, bias [O] 0 (the authors' rule for
+ * transformers). */
+typedef struct tsr_linear_layer {
+    tsr_module module;
+    tsr_tensor *weight, *bias; /* bias: NULL without */
+} tsr_linear_layer;
+TSR_API tsr_linear_layer *tsr_linear_new(int64_t in, int64_t out, bool bias, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_linear_forward(const tsr_linear_layer *m, tsr_tensor *x /* [..., I] */);
+
+/* x W^T with W = g v / |v| by rows (Salimans & Kingma 2016): weight_g [O, 1] 1, weight_v [O, I]
+ * from U(+-1 / sqrt(I)), nn.Linear's default. frozen: g gets no gradient. */
+typedef struct tsr_weight_norm_layer {
+    tsr_module module;
+    tsr_tensor *g, *v;
+} tsr_weight_norm_layer;
+TSR_API tsr_weight_norm_layer *tsr_weight_norm_new(int64_t in, int64_t out, bool frozen,
+                                                   tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_weight_norm_forward(const tsr_weight_norm_layer *m, tsr_tensor *x);
+
+typedef enum tsr_norm {
+    TSR_NORM_NONE = 0,
+    TSR_NORM_LAYER,
+    TSR_NORM_BATCH, /* over all rows; momentum 0.1, in training with the statistics of the batch */
+} tsr_norm;
+/* weight [D] 1, bias [D] 0; batch norm also the buffers running_mean 0, running_var 1,
+ * num_batches_tracked 0. */
+typedef struct tsr_norm_layer {
+    tsr_module module;
+    tsr_norm norm;
+    double eps;
+    tsr_tensor *weight, *bias, *running_mean, *running_var, *num_batches_tracked;
+} tsr_norm_layer;
+TSR_API tsr_norm_layer *tsr_norm_new(tsr_norm norm, int64_t dim, double eps, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_norm_forward(const tsr_norm_layer *m, tsr_tensor *x /* [..., D] */);
+
+/* weight [O, I / groups, k, k] and bias from U(+-1 / sqrt(fan in)), nn.Conv2d's default
+ * (kaiming-uniform, a = sqrt 5). */
+typedef struct tsr_conv_layer {
+    tsr_module module;
+    tsr_conv_options options;
+    tsr_tensor *weight, *bias;
+} tsr_conv_layer;
+TSR_API tsr_conv_layer *tsr_conv_new(int64_t in, int64_t out, int64_t kernel, bool bias,
+                                     const tsr_conv_options *options, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_conv_forward(const tsr_conv_layer *m, tsr_tensor *x /* [B, I, H, W] */);
+
+/* weight [V, D] from N(0, 0.02^2) cut at +-2. */
+typedef struct tsr_embedding_layer {
+    tsr_module module;
+    tsr_tensor *weight;
+} tsr_embedding_layer;
+TSR_API tsr_embedding_layer *tsr_embedding_new(int64_t n, int64_t dim, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_embedding_forward(const tsr_embedding_layer *m,
+                                          tsr_tensor *index /* [...] */);
+
+/* ------------------------------------------------------------------ transformer --------------- */
+
+/*
+ * Random numbers of a forward: `rng` says which (seed, step, first sample, purpose). What a layer
+ * drops in row b depends on rng, rng.sample + b and the layer's place alone. Purposes rng.purpose
+ * .. rng.purpose + 4095 are used. Evaluation draws none.
+ */
+
+/* fc2(GELU(fc1(x))); children fc1, fc2. */
+typedef struct tsr_mlp {
+    tsr_module module;
+    tsr_linear_layer *fc1, *fc2;
+} tsr_mlp;
+TSR_API tsr_mlp *tsr_mlp_new(int64_t dim, int64_t hidden, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x);
+
+/* Multi-head self-attention (Vaswani et al. 2017, section 3.2.2); children qkv, proj. */
+typedef struct tsr_attention {
+    tsr_module module;
+    int64_t heads;
+    tsr_linear_layer *qkv, *proj;
+} tsr_attention;
+TSR_API tsr_attention *tsr_attention_new(int64_t dim, int64_t heads, bool qkv_bias,
+                                         tsr_dtype dtype);
+/* x [B, T, D] -> [B, T, D]. weights, if not NULL, receives softmax(q k^T / sqrt(D / heads)),
+ * [B, heads, T, T], without gradient. */
+TSR_API tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x,
+                                          tsr_tensor **weights);
+
+/*
+ * x + d(gamma_1 attn(norm1(x))), then x + d(gamma_2 mlp(norm2(x))) (Dosovitskiy et al. 2021,
+ * equations 2 and 3); d is drop path (Huang et al. 2016), gamma LayerScale (Touvron et al. 2021,
+ * equation 10). Children norm1, attn, norm2, mlp.
+ */
+typedef struct tsr_block {
+    tsr_module module;
+    double drop_path;
+    tsr_tensor *gamma_1, *gamma_2; /* NULL without LayerScale */
+    tsr_norm_layer *norm1, *norm2;
+    tsr_attention *attn;
+    tsr_mlp *mlp;
+} tsr_block;
+
+typedef struct tsr_block_config {
+    int64_t dim, heads, hidden; /* hidden: of the MLP */
+    bool qkv_bias;
+    double drop_path;   /* probability that a sample skips a branch in training */
+    double layer_scale; /* initial gamma; 0: none */
+    double eps;         /* of the layer norms; 0: 1e-6 */
+    tsr_dtype dtype;
+} tsr_block_config;
+TSR_API tsr_block *tsr_block_new(const tsr_block_config *config);
+/* x [B, T, D] -> [B, T, D]. rng: may be NULL in evaluation or where drop_path is 0. weights as
+ * above, may be NULL. */
+TSR_API tsr_tensor *tsr_block_forward(const tsr_block *m, tsr_tensor *x, const tsr_rng *rng,
+                                      tsr_tensor **weights);
+
+/* ------------------------------------------------------------------ ViT ----------------------- */
+
+/* How position embeddings of h0 x h0 patches are fitted to h x w, both bicubic. */
+typedef enum tsr_position {
+    TSR_POSITION_OFFSET = 0, /* by the scale (h + 0.1) / h0: DINO and iBOT */
+    TSR_POSITION_SIZE,       /* by the sizes: BEiT's fine-tuning */
+} tsr_position;
+
+typedef struct tsr_vit_config {
+    int64_t image_size; /* of the position embedding's square grid, pixels; 0: 224 */
+    int64_t patch_size; /* 0: 16 */
+    int64_t channels;   /* 0: 3 */
+    int64_t dim, depth, heads;
+    double mlp_ratio; /* 0: 4 */
+    bool qkv_bias;
+    double drop_path;   /* of the last block; the others rise to it linearly from 0 */
+    double layer_scale; /* 0: none */
+    bool mean_pooling;  /* the class token becomes fc_norm(mean of patch tokens); no final norm */
+    bool masked;        /* has masked_embed, and takes masks */
+    tsr_position position;
+    double eps; /* of the layer norms; 0: 1e-6 */
+    tsr_dtype dtype;
+} tsr_vit_config;
+
+/* "vit_tiny", "vit_small", "vit_base", "vit_large": patch 16, 224 pixels, qkv bias, the rest 0.
+ * ARGUMENT for others. */
+TSR_API tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config);
+
+/* Parameters cls_token [1, 1, D], pos_embed [1, 1 + N0, D], masked_embed [1, D]; children
+ * patch_embed.proj, blocks.i, norm (or fc_norm). */
+typedef struct tsr_vit {
+    tsr_module module;
+    tsr_vit_config config; /* with its defaults filled in */
+    tsr_tensor *cls_token, *pos_embed, *masked_embed;
+    tsr_conv_layer *patch_embed;
+    tsr_norm_layer *norm, *fc_norm;
+    tsr_block *blocks[]; /* [depth] */
+} tsr_vit;
+
+TSR_API tsr_vit *tsr_vit_new(const tsr_vit_config *config);
+
+typedef struct tsr_vit_options {
+    tsr_tensor *mask; /* [B, h, w] BOOL or U8, set: masked; NULL: none */
+    tsr_rng rng;      /* of drop path */
+} tsr_vit_options;
+
+/*
+ * images [B, C, H, W] of any size -> all tokens [B, 1 + h w, D], h = H / patch, w = W / patch
+ * (what is left over is cut). Masked patches become masked_embed before the position embedding is
+ * added. options may be NULL unless drop path is drawn.
+ */
+TSR_API tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
+                                    const tsr_vit_options *options);
+/* Views of tokens [B, 1 + N, D]: the class token [B, D], the patches [B, N, D]. */
+TSR_API tsr_tensor *tsr_vit_class_token(tsr_tensor *tokens);
+TSR_API tsr_tensor *tsr_vit_patch_tokens(tsr_tensor *tokens);
+/* outputs[0 .. n): of the last n blocks, each through the final norm, [B, 1 + N, D]
+ * (get_intermediate_layers). */
+TSR_API tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
+                                        const tsr_vit_options *options, tsr_tensor **outputs);
+/* The attention of the last block, [B, heads, 1 + N, 1 + N], without gradient
+ * (get_last_selfattention). */
+TSR_API tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images);
+
+/* ------------------------------------------------------------------ heads --------------------- */
+
+/* What projects patch tokens. */
+typedef enum tsr_patch_layer {
+    TSR_PATCH_LAYER_SHARED = 0, /* last_layer2 is last_layer (shared_head true) */
+    TSR_PATCH_LAYER_SEPARATE,   /* a last_layer2 of its own (shared_head false) */
+    TSR_PATCH_LAYER_NONE,       /* DINO: class tokens only */
+} tsr_patch_layer;
+
+typedef struct tsr_head_config {
+    int64_t dim;           /* D of the tokens */
+    int64_t out_dim;       /* K */
+    int64_t patch_out_dim; /* P, with a separate layer; 0: K */
+    int64_t layers;        /* of the MLP; 0: 3 */
+    int64_t hidden;        /* 0: 2048 */
+    int64_t bottleneck;    /* 0: 256 */
+    tsr_norm norm;         /* after each hidden layer */
+    tsr_patch_layer patch_layer;
+    bool norm_last_layer; /* g stays 1: no gradient */
+    tsr_dtype dtype;
+} tsr_head_config;
+
+/* The projection head of DINO and iBOT (iBOT, section 3.2 and the authors' models/head.py): an
+ * MLP with GELU, L2 normalization, a weight-normed layer. Children mlp.{0,2,4} (with a norm
+ * mlp.{0,1,3,4,6}), last_layer, last_layer2. */
+typedef struct tsr_head {
+    tsr_module module;
+    tsr_head_config config; /* with its defaults filled in */
+    tsr_weight_norm_layer *last_layer, *last_layer2;
+    struct {
+        tsr_linear_layer *linear;
+        tsr_norm_layer *norm; /* NULL without, and in the last */
+    } mlp[];                  /* [layers] */
+} tsr_head;
+
+TSR_API tsr_head *tsr_head_new(const tsr_head_config *config);
+/* tokens [B, 1 + N, D] -> cls [B, K], patch [B, N, P]. */
+TSR_API tsr_status tsr_head_forward(const tsr_head *m, tsr_tensor *tokens, tsr_tensor **cls,
+                                    tsr_tensor **patch);
+/* In steps, for rows x [..., D] of any choice: unit vectors [..., bottleneck], and the logits of
+ * class or patch tokens from them. */
+TSR_API tsr_tensor *tsr_head_project(const tsr_head *m, tsr_tensor *x);
+TSR_API tsr_tensor *tsr_head_class_logits(const tsr_head *m, tsr_tensor *z); /* [..., K] */
+TSR_API tsr_tensor *tsr_head_patch_logits(const tsr_head *m, tsr_tensor *z); /* [..., P] */
+
+/* A backbone with its head, for views of several sizes (the authors' MultiCropWrapper); children
+ * backbone, head. */
+typedef struct tsr_multi_crop {
+    tsr_module module;
+    tsr_vit *backbone;
+    tsr_head *head;
+} tsr_multi_crop;
+
+/* Owns both; NULL in: NULL out, and the other is freed. */
+TSR_API tsr_multi_crop *tsr_multi_crop_new(tsr_vit *backbone, tsr_head *head);
+
+typedef struct tsr_multi_crop_options {
+    tsr_tensor *mask; /* [B1, h, w] for the first group; NULL: none */
+    bool patches;     /* the logits of the first group's patches too */
+    tsr_tensor *rows; /* I64 [R]: only of these rows of the patches [B1 N, D]; NULL: of all */
+    tsr_rng rng;      /* of drop path */
+} tsr_multi_crop_options;
+
+typedef struct tsr_multi_crop_output {
+    tsr_tensor *cls;    /* [sum of the crops' batches, K], in the order of the crops */
+    tsr_tensor *patch;  /* [B1, N, P], or with rows [R, P]; NULL unless asked for */
+    tsr_tensor *tokens; /* of the first group, [B1, 1 + N, D] */
+} tsr_multi_crop_output;
+
+/*
+ * crops: [B, C, H, W] each. Neighbours of one size form a group, which runs through the backbone
+ * as one batch (global crops come first); then the head runs once over all class tokens and the
+ * chosen patches. options may be NULL. On failure all outputs are NULL.
+ */
+TSR_API tsr_multi_crop_output tsr_multi_crop_forward(const tsr_multi_crop *m, tsr_tensors crops,
+                                                     const tsr_multi_crop_options *options);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
