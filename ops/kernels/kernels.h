@@ -1,0 +1,46 @@
+/*
+ * The hot loops of the operators, written once (loops.c) and compiled for each type and instruction set. The table for this
+ * CPU is chosen once. A kernel runs on the calling thread over contiguous rows; its caller cuts the work into pieces whose
+ * size depends on shapes alone. Every version gives results within rounding of the portable one, not the same bits.
+ * Not installed.
+ */
+#ifndef TSR_OPS_KERNELS_KERNELS_H
+#define TSR_OPS_KERNELS_KERNELS_H
+
+#include "autograd/autograd.h"
+#include "ops/kernels/cpu.h"
+
+/* All pointers are to elements of the table's type, except where a type is given. x [rows, d], y, g and dx likewise;
+ * vectors [d]; stats as each says. Outputs that a comment calls optional may be NULL. */
+typedef struct tsr_kernels {
+    /* y[r] = v for each row. */
+    void (*fill_rows)(void *y, const void *v, int64_t rows, int64_t d);
+    /* sums[j] = sum_r x[r, j]. */
+    void (*column_sums)(void *sums, const void *x, int64_t rows, int64_t d);
+    /* y += x, n elements. */
+    void (*add_to)(void *y, const void *x, int64_t n);
+
+    /* y = x Phi(x), or its tanh approximation; dx = g y'. n elements. */
+    void (*gelu)(void *y, const void *x, int64_t n, bool tanh);
+    void (*gelu_backward)(void *dx, const void *x, const void *g, int64_t n, bool tanh);
+
+    /* stats [rows, 2]: mean and 1 / sqrt(variance + eps). w and b optional. */
+    void (*layer_norm)(void *y, void *stats, const void *x, const void *w, const void *b,
+                       int64_t rows, int64_t d, double eps);
+    /* dx optional; dw and db optional and added to. */
+    void (*layer_norm_backward)(void *dx, void *dw, void *db, const void *g, const void *x,
+                                const void *w, const void *stats, int64_t rows, int64_t d);
+
+    /* stats [rows, 2]: the row's maximum m and s = sum e^(x - m). y = e^(x - m) / s, or x - m - log s. */
+    void (*softmax)(void *y, void *stats, const void *x, int64_t rows, int64_t d, bool logarithm);
+    /* The gradient of either, recomputed from x and stats. */
+    void (*softmax_backward)(void *dx, const void *g, const void *x, const void *stats,
+                             int64_t rows, int64_t d, bool logarithm);
+} tsr_kernels;
+
+/* The table of this type (f32 or f64) for the level of tsr_cpu__level(). */
+const tsr_kernels *tsr_kernels__get(tsr_dtype dtype);
+/* The table of one level; NULL where it was not built. For the kernels' own test and benchmark. */
+const tsr_kernels *tsr_kernels__at(tsr_cpu level, tsr_dtype dtype);
+
+#endif

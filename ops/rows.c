@@ -1,0 +1,98 @@
+/* What the ops that work on rows share: chunks, checks of arguments, sums over rows. */
+#include "ops/rows.h"
+#include "ops/kernels/kernels.h"
+
+#include <string.h>
+
+/* A chunk has some 32 KiB of work at least; there are no more than 64, so that sums over rows stay cheap to combine. */
+enum { CHUNK_ELEMENTS = 8192, MOST_CHUNKS = 64 };
+
+tsr_rows tsr_rows__of(tsr_shape shape)
+{
+    tsr_rows r = {.d = shape.ndim > 0 ? shape.size[shape.ndim - 1] : 1, .rows = 1};
+    for (int i = 0; i < shape.ndim - 1; i++) r.rows *= shape.size[i];
+    int64_t least = CHUNK_ELEMENTS / (r.d > 0 ? r.d : 1) + 1;
+    r.chunk = (r.rows + MOST_CHUNKS - 1) / MOST_CHUNKS;
+    if (r.chunk < least) r.chunk = least;
+    r.chunks = (r.rows + r.chunk - 1) / r.chunk;
+    return r;
+}
+
+bool tsr_rows__is_real(const char *op, const char *argument, const tsr_tensor *t)
+{
+    tsr_dtype dtype = tsr_tensor_dtype(t);
+    if (dtype == TSR_DTYPE_F32 || dtype == TSR_DTYPE_F64) return true;
+    tsr_fail(TSR_STATUS_DTYPE, "%s: %s is %s, expected f32 or f64", op, argument,
+             tsr_dtype_name(dtype));
+    return false;
+}
+
+bool tsr_rows__dtype_fits(const char *op, const char *argument, const tsr_tensor *t,
+                          const char *like, tsr_dtype dtype)
+{
+    if (t == NULL || tsr_tensor_dtype(t) == dtype) return true;
+    tsr_fail(TSR_STATUS_DTYPE, "%s: %s is %s and %s is %s: cast one of them", op, argument,
+             tsr_dtype_name(tsr_tensor_dtype(t)), like, tsr_dtype_name(dtype));
+    return false;
+}
+
+bool tsr_rows__vector_fits(const char *op, const char *argument, const tsr_tensor *t,
+                           tsr_dtype dtype, int64_t d)
+{
+    if (t == NULL) return true;
+    if (tsr_tensor_ndim(t) != 1 || tsr_tensor_size(t, 0) != d) {
+        char got[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE, "%s: %s has shape %s, expected [%lld]", op, argument,
+                 tsr_shape_text(tsr_tensor_shape(t), got), (long long)d);
+        return false;
+    }
+    return tsr_rows__dtype_fits(op, argument, t, "x", dtype);
+}
+
+bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out)
+{
+    if (x == NULL) return false;
+    tsr_shape shape = tsr_tensor_shape(x), leading = shape;
+    const int64_t *strides = tsr_tensor_strides(x);
+    leading.ndim--;
+    tsr_loop loop = tsr_loop__make(leading, 1, &strides);
+    int64_t row = loop.stride[0][0], column = strides[leading.ndim];
+    if (loop.ndim > 1 || (row != 1 && column != 1)) {
+        x = tsr_tensor_packed(x);
+        if (x == NULL) return false;
+        row = shape.size[leading.ndim];
+        column = 1;
+    }
+    *out = (tsr_matrix){(void *)tsr_tensor_data(x), row, column};
+    return true;
+}
+
+tsr_tensor *tsr_rows__combine(tsr_tensor *partial)
+{
+    if (partial == NULL) return NULL;
+    int64_t chunks = tsr_tensor_size(partial, 0), d = tsr_tensor_size(partial, 1);
+    tsr_tensor *sums = tsr_empty(tsr_tensor_dtype(partial), TSR_SHAPE(d));
+    if (sums == NULL) return NULL;
+    tsr_kernels__get(tsr_tensor_dtype(partial))
+        ->column_sums(tsr_tensor_data_mut(sums), tsr_tensor_data(partial), chunks, d);
+    return sums;
+}
+
+tsr_tensor *tsr_rows__column_sums(tsr_tensor *x)
+{
+    if (x == NULL) return NULL;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
+    tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
+    tsr_tensor *partial = tsr_empty(dtype, TSR_SHAPE(r.chunks, r.d));
+    if (partial == NULL) return NULL;
+    const tsr_kernels *k = tsr_kernels__get(dtype);
+    char *sums = tsr_tensor_data_mut(partial);
+    const char *data = tsr_tensor_data(x);
+    size_t row = (size_t)r.d * tsr_dtype_size(dtype);
+#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
+    for (int64_t c = 0; c < r.chunks; c++) {
+        k->column_sums(sums + (size_t)c * row, data + tsr_rows__offset(&r, c, dtype),
+                       tsr_rows__in_chunk(&r, c), r.d);
+    }
+    return tsr_rows__combine(partial);
+}

@@ -1,0 +1,46 @@
+/* What the ops that work on rows, x [..., D], share. Not installed. */
+#ifndef TSR_OPS_ROWS_H
+#define TSR_OPS_ROWS_H
+
+#include "autograd/loop.h"
+#include "ops/gemm.h"
+
+/* x [..., D], D the last dimension, as rows * d elements. */
+typedef struct tsr_rows {
+    int64_t rows, d;
+    int64_t chunk,
+        chunks; /* rows of a chunk, the work of one kernel call; depends on the shape alone */
+} tsr_rows;
+
+tsr_rows tsr_rows__of(tsr_shape shape);
+
+static inline int64_t tsr_rows__in_chunk(const tsr_rows *r, int64_t c)
+{
+    int64_t left = r->rows - c * r->chunk;
+    return left < r->chunk ? left : r->chunk;
+}
+
+/* Bytes from the start of a contiguous [rows, d] to a chunk's. */
+static inline size_t tsr_rows__offset(const tsr_rows *r, int64_t c, tsr_dtype dtype)
+{
+    return (size_t)(c * r->chunk * r->d) * tsr_dtype_size(dtype);
+}
+
+/* Is t NULL, or [d] of this type? Else the sticky status says that `argument` of `op` is not. */
+bool tsr_rows__vector_fits(const char *op, const char *argument, const tsr_tensor *t,
+                           tsr_dtype dtype, int64_t d);
+/* Is t of this type, which is that of `like`? */
+bool tsr_rows__dtype_fits(const char *op, const char *argument, const tsr_tensor *t,
+                          const char *like, tsr_dtype dtype);
+/* Is t f32 or f64? */
+bool tsr_rows__is_real(const char *op, const char *argument, const tsr_tensor *t);
+
+/* x [..., D] as a matrix [rows, D]: x itself where its strides allow, else a packed copy in the open scope. */
+bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out);
+
+/* sums [d] = column sums of the contiguous x: by chunks, then these in order. NULL on failure. */
+tsr_tensor *tsr_rows__column_sums(tsr_tensor *x);
+/* result [d] = the sum of the rows of partial [chunks, d], in order. NULL passes. */
+tsr_tensor *tsr_rows__combine(tsr_tensor *partial);
+
+#endif
