@@ -50,35 +50,46 @@ static int64_t step_in(const char *path)
 }
 
 /* Under a limit on file sizes the system writes a part, and then says EFBIG. */
+static void save_under_a_limit(void **state, tsr_status (*save)(const char *, int64_t, int64_t),
+                               int64_t bytes, rlim_t limit, const char *message)
+{
+    const char *path = in_directory(state, "x");
+    assert_int_equal(save(path, 1, 10), TSR_STATUS_OK);
+    size_t before_bytes, after_bytes;
+    uint8_t *before = read_file(path, &before_bytes);
+
+    struct rlimit old, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){.rlim_cur = limit, .rlim_max = old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    tsr_status status = save(path, 2, bytes);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, SIG_DFL);
+
+    assert_int_equal(status, TSR_STATUS_IO);
+    assert_failed(TSR_STATUS_IO, message);
+    uint8_t *after = read_file(path, &after_bytes);
+    assert_int_equal(before_bytes, after_bytes);
+    assert_memory_equal(before, after, before_bytes);
+    assert_int_equal(count_files(((directory *)*state)->path, false), 1);
+    free(before);
+    free(after);
+}
+
 static void test_atomic_file__a_write_that_fails_keeps_the_old_file(void **state)
 {
-    static tsr_status (*const savers[])(const char *, int64_t, int64_t) = {save_checkpoint,
-                                                                           save_safetensors};
-    for (int k = 0; k < 2; k++) {
-        const char *path = in_directory(state, k == 0 ? "a" : "b");
-        assert_int_equal(savers[k](path, 1, 10), TSR_STATUS_OK);
-        size_t before_bytes, after_bytes;
-        uint8_t *before = read_file(path, &before_bytes);
+    static const char message[] =
+        "(after 524288 bytes): File too large; raise the limit on file sizes";
+    save_under_a_limit(state, save_checkpoint, LARGE, LARGE / 2, message);
+    save_under_a_limit(state, save_safetensors, LARGE, LARGE / 2, message);
+}
 
-        struct rlimit old, small;
-        assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-        small = (struct rlimit){.rlim_cur = LARGE / 2, .rlim_max = old.rlim_max};
-        signal(SIGXFSZ, SIG_IGN);
-        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-        tsr_status status = savers[k](path, 2, LARGE);
-        assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-        signal(SIGXFSZ, SIG_DFL);
-
-        assert_int_equal(status, TSR_STATUS_IO);
-        assert_failed(TSR_STATUS_IO,
-                      "(after 524288 bytes): File too large; raise the limit on file sizes");
-        uint8_t *after = read_file(path, &after_bytes);
-        assert_int_equal(before_bytes, after_bytes);
-        assert_memory_equal(before, after, before_bytes);
-        assert_int_equal(count_files(((directory *)*state)->path, false), 1 + k);
-        free(before);
-        free(after);
-    }
+/* Small files are written when they are complete: by the commit. */
+static void test_atomic_file__a_commit_that_fails_keeps_the_old_file(void **state)
+{
+    save_under_a_limit(state, save_checkpoint, 10, 16, "(after 16 bytes): File too large");
+    save_under_a_limit(state, save_safetensors, 10, 16, "(after 16 bytes): File too large");
 }
 
 /* A disk of 256 KiB of the child's own; exit codes: 0 good, 77 the system does not let us mount one. */
@@ -215,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_DIRECTORY(test_atomic_file__a_write_that_fails_keeps_the_old_file),
+        IN_DIRECTORY(test_atomic_file__a_commit_that_fails_keeps_the_old_file),
         IN_DIRECTORY(test_atomic_file__a_full_disk_keeps_the_old_file),
         IN_DIRECTORY(test_atomic_file__a_killed_save_keeps_a_whole_file),
         IN_DIRECTORY(test_atomic_file__killed_before_the_commit),

@@ -300,6 +300,9 @@ static void test_checkpoint_hostile__impossible_records_are_refused(void **state
     REFUSE(1, 1, 0, 0, 0, "a value's key is not allowed", put_value(&s, "", "x"));
     REFUSE(1, 1, 0, 0, 0, "a value's key is not allowed", put_value(&s, "\xc0\x80", "x"));
     REFUSE(1, 1, 0, 0, 0, "a string is not UTF-8", put_value(&s, "k", "\xed\xa0\x80"));
+    REFUSE(1, 1, 0, 0, 0, "a string is not UTF-8", put_value(&s, "k", "\xe0\x80\x80"));
+    REFUSE(1, 1, 0, 0, 0, "a string is not UTF-8", put_value(&s, "k", "\xf4\x90\x80\x80"));
+    REFUSE(1, 1, 0, 0, 0, "a string is not UTF-8", put_value(&s, "k", "\xe2\x82"));
     REFUSE(2, 2, 0, 0, 0, "has 'k' twice", put_value(&s, "k", "x"), put_value(&s, "k", "x"));
     REFUSE(1, 0, 1, 0, 0, "a history's name is not allowed", put_history(&s, "\n", "c", 1, 1));
     REFUSE(1, 0, 1, 0, 0, "a column's name is not allowed", put_history(&s, "h", "", 1, 1));
