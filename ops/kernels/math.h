@@ -9,12 +9,12 @@
 #include <stdint.h>
 #include <string.h>
 
-/* e^x to 1.5 ulp; below -87.3 it is 0 or the smallest normal numbers, above 88.7 infinity; NaN stays NaN. */
+/* e^x to 1.5 ulp (half a unit of the smallest number below -87.3, 0 below -104), above 88.7 infinity; NaN stays NaN. */
 static inline float tsr_math__expf(float x)
 {
     /* x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (remainder below 6e-9). */
     float c = x > 89.0f ? 89.0f : x;
-    c = c < -88.0f ? -88.0f : c; /* both comparisons are false for NaN, which passes */
+    c = c < -104.0f ? -104.0f : c; /* both comparisons are false for NaN, which passes */
     float t = c * 1.44269504088896341f,
           magic = 12582912.0f; /* 1.5 2^23: adding it rounds to an integer */
     float shifted = t + magic, n = shifted - magic;
@@ -27,7 +27,7 @@ static inline float tsr_math__expf(float x)
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    /* 2^n in two factors, since n reaches 128 and -127. */
+    /* 2^n in two factors, since n reaches 128 and -150. */
     union {
         float f;
         int32_t i;

@@ -1,0 +1,114 @@
+/*
+ * y = x Phi(x), Phi the normal distribution's function (Hendrycks & Gimpel 2016, section 2), or with tanh their
+ * approximation y = x s, s = (1 + tanh u) / 2 = sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+ *
+ * dx = dy (Phi(x) + x phi(x)), phi = Phi' the density; with tanh dx = dy (s + x s (1 - s) 2 u').
+ */
+#include "ops/elementwise.h"
+#include "ops/kernels/kernels.h"
+#include "ops/ops.h"
+#include "ops/samples.h"
+
+struct gelu {
+    bool tanh;
+};
+
+/* The kernels' pieces, elements. */
+enum { PIECE = 8192 };
+
+static int64_t piece_length(int64_t numel, int64_t at)
+{
+    return numel - at < PIECE ? numel - at : PIECE;
+}
+
+static tsr_tensor *forward(tsr_tensor *x, bool tanh)
+{
+    tsr_tensor *y = tsr_elementwise__like("gelu", x);
+    x = y != NULL ? tsr_tensor_packed(x) : NULL;
+    if (x == NULL) return NULL;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
+    const tsr_kernels *k = tsr_kernels__get(dtype);
+    int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
+    char *yd = tsr_tensor_data_mut(y);
+    const char *xd = tsr_tensor_data(x);
+#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
+    for (int64_t at = 0; at < numel; at += PIECE) {
+        k->gelu(yd + at * size, xd + at * size, piece_length(numel, at), tanh);
+    }
+    return y;
+}
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    const struct gelu *s = tsr_node_block(node);
+    tsr_tensor *x = tsr_tensor_packed(tsr_node_input(node, 0));
+    tsr_tensor *g = x != NULL ? tsr_tensor_packed(grad_outputs[0]) : NULL;
+    tsr_tensor *dx = g != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
+    if (dx == NULL) return;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
+    const tsr_kernels *k = tsr_kernels__get(dtype);
+    int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
+    char *dxd = tsr_tensor_data_mut(dx);
+    const char *xd = tsr_tensor_data(x), *gd = tsr_tensor_data(g);
+#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
+    for (int64_t at = 0; at < numel; at += PIECE) {
+        k->gelu_backward(dxd + at * size, xd + at * size, gd + at * size, piece_length(numel, at),
+                         s->tanh);
+    }
+    grad_inputs[0] = dx;
+}
+
+static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
+{
+    const struct gelu *s = block;
+    tsr_tensor *x = in.at[0], *inner;
+    if (s->tanh) {
+        tsr_tensor *cube = tsr_mul(tsr_mul(x, x), x);
+        tsr_tensor *u = tsr_add(x, tsr_affine(cube, 0.044715, 0.0));
+        inner = tsr_tanh(tsr_affine(u, 0.797884560802865355880, 0.0));
+    } else {
+        inner = tsr_erf(tsr_affine(x, 0.707106781186547524401, 0.0));
+    }
+    outputs[0] = tsr_mul(x, tsr_affine(inner, 0.5, 0.5));
+}
+
+static const tsr_op op = {.name = "gelu",
+                          .block_size = sizeof(struct gelu),
+                          .backward = backward,
+                          .definition = definition};
+
+tsr_tensor *tsr_gelu(tsr_tensor *x, bool tanh)
+{
+    if (x == NULL) return NULL;
+    struct gelu s = {tanh};
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *y = forward(x, tanh);
+    y = tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
+    return tsr_scope_return(&scope, y);
+}
+
+static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out;
+    const tsr_sample *sample = user;
+    out[0] = tsr_gelu(in.at[0], sample->args != NULL);
+}
+
+static const tsr_sample samples[] = {
+    {"matrix", 1, 1, {{{2, {3, 7}}}}, call},
+    {"wide range",
+     1,
+     1,
+     {{{
+           2,
+           {5, 5},
+       },
+       -6.0,
+       6.0}},
+     call},
+    {"tanh", 1, 1, {{{2, {3, 7}}}}, call, "tanh"},
+    {"scalar", 1, 1, {{{0}}}, call},
+    {"empty", 1, 1, {{{2, {3, 0}}}}, call, "tanh"},
+};
+TSR_SAMPLES(gelu, samples);

@@ -1,0 +1,146 @@
+/*
+ * y = xhat w + b over the last dimension, x [..., D], w [D], b [D], with xhat = (x - m) s, m = mean x,
+ * s = 1 / sqrt(mean (x - m)^2 + eps).
+ *
+ * With h = w dy (dy where w is NULL): the mean and the scale both depend on every element of the row. dm / dx_j = 1 / D and
+ * ds / dx_j = -s^2 xhat_j / D (the term of dm in it vanishes, since x - m sums to 0), so
+ *   dx = s (h - mean h - xhat mean(h xhat)),   dw = sum over rows of dy xhat,   db = sum over rows of dy.
+ * Backward needs m and s of each row. The sums over rows run by chunks of rows, which are then summed in order.
+ */
+#include "ops/kernels/kernels.h"
+#include "ops/ops.h"
+#include "ops/rows.h"
+#include "ops/samples.h"
+
+#include <string.h>
+
+struct layer_norm {
+    double eps;
+};
+
+static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
+{
+    if (!tsr_rows__is_real("layer_norm", "x", x)) return false;
+    if (tsr_tensor_ndim(x) < 1) {
+        tsr_fail(TSR_STATUS_SHAPE, "layer_norm: x is a scalar, expected [..., D]");
+        return false;
+    }
+    tsr_dtype dtype = tsr_tensor_dtype(x);
+    int64_t d = tsr_tensor_size(x, -1);
+    return tsr_rows__vector_fits("layer_norm", "weight", weight, dtype, d) &&
+           tsr_rows__vector_fits("layer_norm", "bias", bias, dtype, d);
+}
+
+/* Packed, and NULL for NULL; *ok becomes false where memory is out. */
+static tsr_tensor *packed(tsr_tensor *t, bool *ok)
+{
+    if (t == NULL) return NULL;
+    t = tsr_tensor_packed(t);
+    if (t == NULL) *ok = false;
+    return t;
+}
+
+static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps,
+                           tsr_tensor **stats)
+{
+    bool ok = true;
+    tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
+    tsr_dtype dtype = tsr_tensor_dtype(x);
+    tsr_tensor *y = tsr_empty(dtype, tsr_tensor_shape(x));
+    *stats = tsr_empty(dtype, TSR_SHAPE(r.rows, 2));
+    x = packed(x, &ok);
+    weight = packed(weight, &ok);
+    bias = packed(bias, &ok);
+    if (!ok || y == NULL || *stats == NULL) return NULL;
+    const tsr_kernels *k = tsr_kernels__get(dtype);
+    char *yd = tsr_tensor_data_mut(y), *sd = tsr_tensor_data_mut(*stats);
+    const char *xd = tsr_tensor_data(x);
+    const void *wd = tsr_tensor_data(weight), *bd = tsr_tensor_data(bias);
+    size_t stat = 2 * tsr_dtype_size(dtype);
+#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
+    for (int64_t c = 0; c < r.chunks; c++) {
+        size_t at = tsr_rows__offset(&r, c, dtype);
+        k->layer_norm(yd + at, sd + (size_t)(c * r.chunk) * stat, xd + at, wd, bd,
+                      tsr_rows__in_chunk(&r, c), r.d, eps);
+    }
+    return y;
+}
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    bool ok = true;
+    tsr_tensor *x = packed(tsr_node_input(node, 0), &ok), *g = packed(grad_outputs[0], &ok);
+    tsr_tensor *weight = packed(tsr_node_input(node, 1), &ok), *stats = tsr_node_saved(node, 0);
+    if (!ok) return;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
+    tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
+    tsr_shape partial = TSR_SHAPE(r.chunks, r.d);
+    bool wants[3];
+    for (int i = 0; i < 3; i++) wants[i] = tsr_node_wants(node, i);
+    tsr_tensor *dx = wants[0] ? tsr_empty(dtype, tsr_tensor_shape(x)) : NULL;
+    tsr_tensor *dw = wants[1] ? tsr_zeros(dtype, partial) : NULL;
+    tsr_tensor *db = wants[2] ? tsr_zeros(dtype, partial) : NULL;
+    if (tsr_status_get() != TSR_STATUS_OK) return;
+    const tsr_kernels *k = tsr_kernels__get(dtype);
+    char *dxd = tsr_tensor_data_mut(dx), *dwd = tsr_tensor_data_mut(dw),
+         *dbd = tsr_tensor_data_mut(db);
+    const char *gd = tsr_tensor_data(g), *xd = tsr_tensor_data(x), *sd = tsr_tensor_data(stats);
+    const void *wd = tsr_tensor_data(weight);
+    size_t size = tsr_dtype_size(dtype);
+#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
+    for (int64_t c = 0; c < r.chunks; c++) {
+        size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.d) * size;
+        k->layer_norm_backward(dxd != NULL ? dxd + at : NULL, dwd != NULL ? dwd + row : NULL,
+                               dbd != NULL ? dbd + row : NULL, gd + at, xd + at, wd,
+                               sd + (size_t)(c * r.chunk * 2) * size, tsr_rows__in_chunk(&r, c),
+                               r.d);
+    }
+    grad_inputs[0] = dx;
+    grad_inputs[1] = tsr_rows__combine(dw);
+    grad_inputs[2] = tsr_rows__combine(db);
+}
+
+static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
+{
+    const struct layer_norm *s = block;
+    const int last[] = {-1};
+    tsr_tensor *c = tsr_sub(in.at[0], tsr_mean(in.at[0], last, 1, true));
+    tsr_tensor *variance = tsr_mean(tsr_mul(c, c), last, 1, true);
+    tsr_tensor *y = tsr_mul(c, tsr_rsqrt(tsr_affine(variance, 1.0, s->eps)));
+    if (in.at[1] != NULL) y = tsr_mul(y, in.at[1]);
+    if (in.at[2] != NULL) y = tsr_add(y, in.at[2]);
+    outputs[0] = y;
+}
+
+static const tsr_op op = {.name = "layer_norm",
+                          .block_size = sizeof(struct layer_norm),
+                          .backward = backward,
+                          .definition = definition};
+
+tsr_tensor *tsr_layer_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps)
+{
+    if (x == NULL || !shape_rule(x, weight, bias)) return NULL;
+    struct layer_norm s = {eps};
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *stats, *y = forward(x, weight, bias, eps, &stats);
+    y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_TENSORS(stats), TSR_TENSORS(y));
+    return tsr_scope_return(&scope, y);
+}
+
+static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out, (void)user;
+    out[0] = tsr_layer_norm(in.at[0], in.at[1], in.at[2], 1e-6);
+}
+
+static const tsr_sample samples[] = {
+    {"matrix", 3, 1, {{{2, {3, 7}}}, {{1, {7}}}, {{1, {7}}}}, call},
+    {"batch", 3, 1, {{{3, {2, 3, 8}}}, {{1, {8}}}, {{1, {8}}}}, call},
+    {"no weight", 3, 1, {{{2, {3, 5}}}, {.absent = true}, {{1, {5}}}}, call},
+    {"no bias", 3, 1, {{{2, {3, 5}}}, {{1, {5}}}, {.absent = true}}, call},
+    {"neither", 3, 1, {{{1, {6}}}, {.absent = true}, {.absent = true}}, call},
+    {"no rows", 3, 1, {{{2, {0, 5}}}, {{1, {5}}}, {{1, {5}}}}, call},
+    {"empty rows", 3, 1, {{{2, {3, 0}}}, {{1, {0}}}, {{1, {0}}}}, call},
+};
+TSR_SAMPLES(layer_norm, samples);
