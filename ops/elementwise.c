@@ -1,7 +1,7 @@
 /* The shape rules that elementwise ops share. */
 #include "ops/elementwise.h"
 
-static bool is_loop_dtype(const char *op, const char *argument, const tsr_tensor *x)
+bool tsr_elementwise__takes(const char *op, const char *argument, const tsr_tensor *x)
 {
     tsr_dtype dtype = tsr_tensor_dtype(x);
     if (dtype == TSR_DTYPE_F32 || dtype == TSR_DTYPE_F64) return true;
@@ -12,7 +12,7 @@ static bool is_loop_dtype(const char *op, const char *argument, const tsr_tensor
 
 tsr_tensor *tsr_elementwise__like(const char *op, tsr_tensor *x)
 {
-    if (x == NULL || !is_loop_dtype(op, "x", x)) return NULL;
+    if (x == NULL || !tsr_elementwise__takes(op, "x", x)) return NULL;
     return tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
 }
 
@@ -26,7 +26,7 @@ tsr_tensor *tsr_elementwise__broadcast(const char *op, tsr_tensor *a, tsr_tensor
                  tsr_dtype_name(ta), tsr_dtype_name(tb));
         return NULL;
     }
-    if (dtype == TSR_DTYPE_COUNT && !is_loop_dtype(op, "a", a)) return NULL;
+    if (dtype == TSR_DTYPE_COUNT && !tsr_elementwise__takes(op, "a", a)) return NULL;
     tsr_shape shape;
     if (!tsr_shape_broadcast(tsr_tensor_shape(a), tsr_tensor_shape(b), &shape)) {
         char sa[TSR_SHAPE_TEXT], sb[TSR_SHAPE_TEXT];

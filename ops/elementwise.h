@@ -10,6 +10,8 @@
 #include "autograd/autograd.h"
 #include "autograd/loop.h"
 
+/* True where x is f32 or f64; else false and a message. */
+bool tsr_elementwise__takes(const char *op, const char *argument, const tsr_tensor *x);
 /* Output of a unary op: x's shape and type; NULL unless x is f32 or f64. */
 tsr_tensor *tsr_elementwise__like(const char *op, tsr_tensor *x);
 /* Output of a binary op: the broadcast shape; NULL with a message where shapes or types do not fit. dtype: of the output;

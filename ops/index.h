@@ -43,4 +43,12 @@ static inline tsr_tensor *tsr_index__rows(const char *op, tsr_tensor *index, int
     return tsr_index__checked(op, index, n);
 }
 
+/* shape, which must have dimension dim, as [outer, size of dim, inner]. */
+static inline void tsr_index__lanes(tsr_shape shape, int dim, int64_t *outer, int64_t *inner)
+{
+    *outer = *inner = 1;
+    for (int d = 0; d < dim; d++) *outer *= shape.size[d];
+    for (int d = dim + 1; d < shape.ndim; d++) *inner *= shape.size[d];
+}
+
 #endif

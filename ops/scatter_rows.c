@@ -5,6 +5,7 @@
  * Threads share the columns, never the rows: each element of y is summed by one thread, in the order of i.
  */
 #include "autograd/loop.h"
+#include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
@@ -50,17 +51,15 @@ tsr_tensor *tsr_scatter_rows(tsr_tensor *x, tsr_tensor *index, int64_t n)
 {
     if (x == NULL) return NULL;
     tsr_shape shape = tsr_tensor_shape(x);
-    tsr_dtype dtype = tsr_tensor_dtype(x);
-    if (shape.ndim == 0 || (dtype != TSR_DTYPE_F32 && dtype != TSR_DTYPE_F64)) {
-        char text[TSR_SHAPE_TEXT];
-        tsr_fail(TSR_STATUS_SHAPE, "scatter_rows: x is %s %s, expected rows of f32 or f64",
-                 tsr_dtype_name(dtype), tsr_shape_text(shape, text));
+    if (!tsr_elementwise__takes("scatter_rows", "x", x)) return NULL;
+    if (shape.ndim == 0) {
+        tsr_fail(TSR_STATUS_SHAPE, "scatter_rows: x has shape [], expected one with rows");
         return NULL;
     }
     tsr_tensor *rows = tsr_index__rows("scatter_rows", index, shape.size[0], n);
     if (rows == NULL) return NULL;
     shape.size[0] = n;
-    tsr_tensor *y = tsr_zeros(dtype, shape), *packed = tsr_tensor_packed(x);
+    tsr_tensor *y = tsr_zeros(tsr_tensor_dtype(x), shape), *packed = tsr_tensor_packed(x);
     if (y == NULL || packed == NULL) return NULL;
     forward(y, packed, rows);
     return tsr_record(&op, NULL, TSR_TENSORS(x), TSR_TENSORS(rows), TSR_TENSORS(y));
