@@ -123,7 +123,7 @@ tsr_tensor *tsr_layer_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, 
     if (x == NULL || !shape_rule(x, weight, bias)) return NULL;
     struct layer_norm s = {eps};
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *stats, *y = forward(x, weight, bias, eps, &stats);
+    tsr_tensor *stats = NULL, *y = forward(x, weight, bias, eps, &stats);
     y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_TENSORS(stats), TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }

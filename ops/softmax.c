@@ -121,7 +121,7 @@ static tsr_tensor *run(const tsr_op *op, tsr_tensor *x, int dim, bool logarithm)
     struct softmax s = {.logarithm = logarithm};
     if (x == NULL || !shape_rule(op->name, x, dim, &s)) return NULL;
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *stats, *y = forward(x, &s, &stats);
+    tsr_tensor *stats = NULL, *y = forward(x, &s, &stats);
     y = tsr_record(op, &s, TSR_TENSORS(x), TSR_TENSORS(stats), TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }
