@@ -77,14 +77,14 @@ TSR_API tsr_tensor *tsr_cumsum(tsr_tensor *x, int dim);
 /* x summed down to a shape that broadcasts to x's: the transpose of broadcasting. */
 TSR_API tsr_tensor *tsr_sum_to(tsr_tensor *x, tsr_shape shape);
 
-/* Views: no copy unless said. Any type. */
+/* Views: no copy unless said. Any type. They share x's storage: writing to one writes to the other. */
 /* One size may be -1: what is left. Copies where the strides do not allow a view. */
 TSR_API tsr_tensor *tsr_reshape(tsr_tensor *x, tsr_shape shape);
 TSR_API tsr_tensor *tsr_permute(tsr_tensor *x,
                                 const int *dims); /* output dimension d is x's dims[d] */
 TSR_API tsr_tensor *tsr_transpose(tsr_tensor *x, int dim0, int dim1);
 TSR_API tsr_tensor *tsr_slice(tsr_tensor *x, int dim, int64_t start, int64_t end,
-                              int64_t step); /* [start, end), end < 0 counts from the back */
+                              int64_t step); /* [start, end), negative: from the back; step >= 1 */
 TSR_API tsr_tensor *tsr_select(tsr_tensor *x, int dim, int64_t index); /* drops dim */
 TSR_API tsr_tensor *tsr_expand(tsr_tensor *x, tsr_shape shape); /* sizes 1 (or missing) stretch */
 TSR_API tsr_tensor *tsr_squeeze(tsr_tensor *x, int dim);
@@ -95,7 +95,9 @@ TSR_API tsr_status tsr_split(tsr_tensor *x, int dim, int n, tsr_tensor **parts);
 
 /* Copies. Any type. */
 TSR_API tsr_tensor *tsr_contiguous(tsr_tensor *x); /* x itself where it is contiguous */
+/* To nearest; integers saturate, NaN becomes 0 in them. x itself where it has the type. Gradient between floating types. */
 TSR_API tsr_tensor *tsr_cast(tsr_tensor *x, tsr_dtype dtype);
+/* Parts of one type. concat: sizes agree but along dim; stack: all agree, dim is the new dimension's. */
 TSR_API tsr_tensor *tsr_concat(tsr_tensors parts, int dim);
 TSR_API tsr_tensor *tsr_stack(tsr_tensors parts, int dim);
 /* before[d], after[d] elements of value around each dimension; negative: cut away. */
@@ -104,21 +106,23 @@ TSR_API tsr_tensor *tsr_pad(tsr_tensor *x, const int64_t *before, const int64_t 
 TSR_API tsr_tensor *tsr_roll(tsr_tensor *x, int dim, int64_t shift);
 TSR_API tsr_tensor *tsr_flip(tsr_tensor *x, int dim);
 
-/* Indexing. index is I64; out of range is an error. */
+/* Indexing. index is I64; out of range is an error, and so is a negative one. Reading takes any type; sums, where indices
+ * meet, are f32 or f64 and made in the order of the index. */
 TSR_API tsr_tensor *tsr_index_select(tsr_tensor *x, int dim, tsr_tensor *index /* [n] */);
-/* y[i] = x[index[i]] and its transpose, y [n, ...] with y[index[i]] += x[i]: rows of dimension 0. */
+/* y[i] = x[index[i]] and its transpose, y [n, ...] with y[index[i]] += x[i]: rows of dimension 0; index [m]. */
 TSR_API tsr_tensor *tsr_gather_rows(tsr_tensor *x, tsr_tensor *index);
 TSR_API tsr_tensor *tsr_scatter_rows(tsr_tensor *x, tsr_tensor *index, int64_t n);
-/* Along dim, index of x's ndim: y[i, j] = x[i, index[i, j]]; its transpose scatter_add into size n along dim. */
+/* Along dim, j: y[i, j] = x[i, index[i, j]], index of x's shape but along dim. The transpose: y[i, index[i, j]] += x[i, j]
+ * into size n along dim, index of x's shape. */
 TSR_API tsr_tensor *tsr_gather(tsr_tensor *x, int dim, tsr_tensor *index);
 TSR_API tsr_tensor *tsr_scatter_add(tsr_tensor *x, int dim, tsr_tensor *index, int64_t n);
 TSR_API tsr_tensor *tsr_one_hot(tsr_tensor *index, int64_t n,
                                 tsr_dtype dtype); /* [...] -> [..., n] */
 /* weight [V, D], index [...] -> [..., D]. */
 TSR_API tsr_tensor *tsr_embedding(tsr_tensor *weight, tsr_tensor *index);
-/* The k largest along dim in falling order (ties: lower index first), and their indices (may be NULL). */
+/* The k largest along dim in falling order (ties: lower index first; NaN is largest), and their indices (may be NULL). */
 TSR_API tsr_tensor *tsr_topk(tsr_tensor *x, int64_t k, int dim, tsr_tensor **indices);
-/* Sorted along dim (stable), and the indices (may be NULL). */
+/* Sorted along dim (stable; NaN is largest), and the indices (may be NULL). */
 TSR_API tsr_tensor *tsr_sort(tsr_tensor *x, int dim, bool descending, tsr_tensor **indices);
 
 /* Products. a [..., M, K] b [..., K, N] -> [..., M, N], leading dimensions broadcast; transposed views cost no copy. */
@@ -157,7 +161,9 @@ TSR_API tsr_tensor *tsr_l2_normalize(tsr_tensor *x, int dim, double eps);
 /* v [O, I], g [O, 1] -> g v / |v| by rows (Salimans & Kingma 2016). Fused. */
 TSR_API tsr_tensor *tsr_weight_norm(tsr_tensor *v, tsr_tensor *g);
 
-/* Zeroes elements with probability p, scales the rest by 1 / (1 - p). p 0: x itself. */
+/* Zeroes elements with probability p, scales the rest by 1 / (1 - p). p 0: x itself. x [B, ...]: which elements is a
+ * function of (rng, rng.sample + row, place in the row), so that a batch cut in two (the second part with rng.sample set
+ * forward) drops the same. */
 TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, tsr_rng rng);
 /* The same for whole samples: x [B, ...], x / keep * floor(keep + u), u of (rng, rng.sample + row). timm's drop_path. */
 TSR_API tsr_tensor *tsr_drop_path(tsr_tensor *x, double p, tsr_rng rng);
