@@ -82,10 +82,10 @@ TSR_API tsr_status tsr_jpeg_write(const char *path, const tsr_image *image, int 
  * These give the bytes that Pillow 9.4 gives for what torchvision 0.14 asks of it, except where
  * docs/data.md states a difference. src and out must be different images.
  */
-typedef enum tsr_interpolation {
-    TSR_INTERPOLATION_BICUBIC = 0, /* Keys' cubic with a = -0.5 */
-    TSR_INTERPOLATION_BILINEAR,
-} tsr_interpolation;
+typedef enum tsr_resample {
+    TSR_RESAMPLE_BICUBIC = 0, /* Keys' cubic with a = -0.5 */
+    TSR_RESAMPLE_BILINEAR,
+} tsr_resample;
 
 typedef struct tsr_box {
     int top, left, height, width; /* pixels */
@@ -95,10 +95,10 @@ typedef struct tsr_box {
  * horizontal first, in fixed point with 22 bits. ARGUMENT: a box that is empty or not inside src.
  */
 TSR_API tsr_status tsr_image_resized_crop(const tsr_image *src, tsr_box box, int height, int width,
-                                          tsr_interpolation interpolation, tsr_image *out);
+                                          tsr_resample interpolation, tsr_image *out);
 /* Resizes so that the short side is `size`; the long one becomes floor(size * long / short). */
 TSR_API tsr_status tsr_image_resize_short(const tsr_image *src, int size,
-                                          tsr_interpolation interpolation, tsr_image *out);
+                                          tsr_resample interpolation, tsr_image *out);
 /* The middle [height, width]; black where src is smaller. */
 TSR_API tsr_status tsr_image_center_crop(const tsr_image *src, int height, int width,
                                          tsr_image *out);
@@ -122,8 +122,8 @@ TSR_API void tsr_image_normalize(const tsr_image *image, const float mean[3], co
 
 typedef enum tsr_mask_kind {
     TSR_MASK_NONE = 0,
-    TSR_MASK_BLOCK, /* rectangles: BEiT (arXiv 2106.08254), algorithm 1, as iBOT's loader.py has it */
-    TSR_MASK_RAND, /* cells one by one */
+    TSR_MASK_BLOCK, /* rectangles: BEiT (arXiv 2106.08254) algorithm 1, as iBOT's loader.py has it */
+    TSR_MASK_RAND,  /* cells one by one */
 } tsr_mask_kind;
 
 enum { TSR_MASK_MAX_RATIOS = 4 };
@@ -160,7 +160,7 @@ typedef struct tsr_view_spec {
     int resize_short;
     double scale_lo, scale_hi; /* share of the image's area; 0, 0: 0.08, 1 */
     double ratio_lo, ratio_hi; /* width / height; 0, 0: 3/4, 4/3 */
-    tsr_interpolation interpolation;
+    tsr_resample interpolation;
 
     double flip_p; /* left-right */
     double jitter_p, brightness, contrast, saturation, hue;
@@ -354,6 +354,10 @@ TSR_API const tsr_batch *tsr_loader_next(tsr_loader *loader);
 /* A field's tensor, lent to the innermost scope; the next tsr_loader_next() gives its
  * storage to another batch. ARGUMENT: no such field. */
 TSR_API tsr_tensor *tsr_batch_tensor(const tsr_batch *batch, const char *name);
+/* All fields, in the order of opening. name NULL and copies 0 when i is out of range. */
+TSR_API int tsr_batch_field_count(const tsr_batch *batch);
+TSR_API const char *tsr_batch_field_name(const tsr_batch *batch, int i);
+TSR_API int tsr_batch_field_copies(const tsr_batch *batch, int i);
 
 #ifdef __cplusplus
 }

@@ -202,11 +202,20 @@ static tsr_status scan(struct folder *f, const char *root, const char *below, in
 /* qsort() hands no context; opening data sets happens once, so a thread's variable will do. */
 static _Thread_local const char *sorted_text;
 
+/* The '/' that ends a folder's path does not count. */
+static int by_folder(const char *a, const char *b)
+{
+    while (*a != '\0' && *a == *b) a++, b++;
+    int x = a[0] == '/' && a[1] == '\0' ? 0 : (unsigned char)*a;
+    int y = b[0] == '/' && b[1] == '\0' ? 0 : (unsigned char)*b;
+    return x - y;
+}
+
 static int by_label_and_path(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
     if (x->label != y->label) return x->label < y->label ? -1 : 1;
-    int order = strcmp(sorted_text + x->folder, sorted_text + y->folder);
+    int order = by_folder(sorted_text + x->folder, sorted_text + y->folder);
     return order != 0 ? order : strcmp(sorted_text + x->name, sorted_text + y->name);
 }
 

@@ -213,6 +213,21 @@ tsr_tensor *tsr_batch_tensor(const tsr_batch *batch, const char *name)
     return NULL;
 }
 
+int tsr_batch_field_count(const tsr_batch *batch)
+{
+    return batch->fields->n;
+}
+
+const char *tsr_batch_field_name(const tsr_batch *batch, int i)
+{
+    return i >= 0 && i < batch->fields->n ? batch->fields->name[i] : NULL;
+}
+
+int tsr_batch_field_copies(const tsr_batch *batch, int i)
+{
+    return i >= 0 && i < batch->fields->n ? batch->fields->copies[i] : 0;
+}
+
 int64_t tsr_loader_steps(const tsr_loader *loader)
 {
     return loader->steps;

@@ -40,19 +40,19 @@ static size_t axis_bytes(int taps, int out)
            (size_t)taps * sizeof(double);
 }
 
-static int axis_taps(int in, int out, tsr_interpolation interpolation)
+static int axis_taps(int in, int out, tsr_resample interpolation)
 {
     double scale = (double)in / out, stretch = scale < 1.0 ? 1.0 : scale;
-    double support = (interpolation == TSR_INTERPOLATION_BILINEAR ? 1.0 : 2.0) * stretch;
+    double support = (interpolation == TSR_RESAMPLE_BILINEAR ? 1.0 : 2.0) * stretch;
     return (int)ceil(support) * 2 + 1;
 }
 
 /* storage: axis_bytes() */
-static struct axis axis_make(int in, int out, tsr_interpolation interpolation, void *storage)
+static struct axis axis_make(int in, int out, tsr_resample interpolation, void *storage)
 {
-    double (*filter)(double) = interpolation == TSR_INTERPOLATION_BILINEAR ? bilinear : bicubic;
+    double (*filter)(double) = interpolation == TSR_RESAMPLE_BILINEAR ? bilinear : bicubic;
     double scale = (double)in / out, stretch = scale < 1.0 ? 1.0 : scale;
-    double support = (interpolation == TSR_INTERPOLATION_BILINEAR ? 1.0 : 2.0) * stretch;
+    double support = (interpolation == TSR_RESAMPLE_BILINEAR ? 1.0 : 2.0) * stretch;
     struct axis axis = {.taps = axis_taps(in, out, interpolation)};
     double *real = storage;
     axis.first = (int *)(void *)(real + axis.taps);
@@ -121,7 +121,7 @@ static void vertical(const uint8_t *restrict in, size_t bytes, const int32_t *w,
 }
 
 tsr_status tsr_image_resized_crop(const tsr_image *src, tsr_box box, int height, int width,
-                                  tsr_interpolation interpolation, tsr_image *out)
+                                  tsr_resample interpolation, tsr_image *out)
 {
     if (box.top < 0 || box.left < 0 || box.height < 1 || box.width < 1 ||
         box.height > src->height - box.top || box.width > src->width - box.left) {
@@ -160,7 +160,7 @@ tsr_status tsr_image_resized_crop(const tsr_image *src, tsr_box box, int height,
     return TSR_STATUS_OK;
 }
 
-tsr_status tsr_image_resize_short(const tsr_image *src, int size, tsr_interpolation interpolation,
+tsr_status tsr_image_resize_short(const tsr_image *src, int size, tsr_resample interpolation,
                                   tsr_image *out)
 {
     int64_t h = size, w = size;

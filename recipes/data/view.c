@@ -63,7 +63,7 @@ tsr_view_spec tsr_view_linear(int size)
     return (tsr_view_spec){.name = "image",
                            .size = size,
                            .copies = 1,
-                           .interpolation = TSR_INTERPOLATION_BILINEAR,
+                           .interpolation = TSR_RESAMPLE_BILINEAR,
                            .flip_p = 0.5};
 }
 

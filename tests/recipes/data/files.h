@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 static char test_folder[64];
+static size_t test_in_use; /* bytes of the pool before the test */
 
 static inline int remove_one(const char *path, const struct stat *s, int type, struct FTW *ftw)
 {
@@ -21,18 +22,26 @@ static inline int remove_one(const char *path, const struct stat *s, int type, s
     return remove(path);
 }
 
-/* Setup and teardown of a test that writes files below test_folder. */
+/* Setup and teardown of a test that may write files below test_folder. It must give all memory back. */
 static inline int files_setup(void **state)
 {
     strcpy(test_folder, "/tmp/tessera-data-XXXXXX");
     if (mkdtemp(test_folder) == NULL) return 1;
+    test_in_use = tsr_pool_stats_get().in_use;
     return tsr_test_setup(state);
 }
 
 static inline int files_teardown(void **state)
 {
     nftw(test_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    return tsr_test_teardown(state);
+    tsr_test_teardown(state);
+    size_t in_use = tsr_pool_stats_get().in_use;
+    if (in_use != test_in_use) {
+        print_error("the test leaves %zu bytes in use\n", in_use - test_in_use);
+        return 1;
+    }
+    tsr_pool_trim();
+    return 0;
 }
 
 #define files_test(f) cmocka_unit_test_setup_teardown(f, files_setup, files_teardown)

@@ -3,12 +3,9 @@
  * (golden/augment.safetensors, made by running them on golden/sample.jpg), and the draws of the
  * pipelines against their distributions.
  */
-#include "tests/test.h"
+#include "tests/recipes/data/files.h"
 
-#include "recipes/data/data.h"
 #include "serialization/serialization.h"
-
-#include <stdlib.h>
 
 static const char *golden(const char *name)
 {
@@ -83,11 +80,11 @@ static void test_augment__resized_crops_are_pillows(void **state)
     read_image(file, "decoded", &image);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(tsr_image_resized_crop(&image, cases[i].box, cases[i].size, cases[i].size,
-                                                TSR_INTERPOLATION_BICUBIC, &out),
+                                                TSR_RESAMPLE_BICUBIC, &out),
                          TSR_STATUS_OK);
         assert_image_is(file, cases[i].name, &out);
     }
-    tsr_image_resize_short(&image, 128, TSR_INTERPOLATION_BICUBIC, &out);
+    tsr_image_resize_short(&image, 128, TSR_RESAMPLE_BICUBIC, &out);
     assert_image_is(file, "resize_256_short_side_bicubic", &out);
     tsr_image_center_crop(&out, 112, 112, &image);
     assert_image_is(file, "center_crop_112", &image);
@@ -207,7 +204,7 @@ static void test_augment__resize_keeps_constants_at_any_size(void **state)
                     tsr_image_resize_storage(&image, sizes[a], sizes[5 - a]);
                     memset(image.pixels, value, (size_t)sizes[a] * (size_t)sizes[5 - a] * 3);
                     tsr_box box = {0, 0, image.height, image.width};
-                    tsr_image_resized_crop(&image, box, sizes[b], sizes[b], (tsr_interpolation)kind,
+                    tsr_image_resized_crop(&image, box, sizes[b], sizes[b], (tsr_resample)kind,
                                            &out);
                     assert_ok();
                     for (int i = 0; i < sizes[b] * sizes[b] * 3; i++) {
@@ -229,7 +226,7 @@ static void test_augment__bilinear_halves_by_a_tent(void **state)
     tsr_image_resize_storage(&image, 1, 4);
     static const uint8_t row[4] = {0, 80, 160, 240};
     for (int i = 0; i < 12; i++) image.pixels[i] = row[i / 3];
-    tsr_image_resized_crop(&image, (tsr_box){0, 0, 1, 4}, 1, 2, TSR_INTERPOLATION_BILINEAR, &out);
+    tsr_image_resized_crop(&image, (tsr_box){0, 0, 1, 4}, 1, 2, TSR_RESAMPLE_BILINEAR, &out);
     assert_ok();
     /* Centre 1: samples at .5, 1.5, 2.5 weigh .75, .75, .25 of 1.75. */
     int want = (int)floor((0.75 * 0 + 0.75 * 80 + 0.25 * 160) / 1.75 + 0.5);
@@ -259,9 +256,9 @@ static void test_augment__bad_boxes_and_sigmas_are_named(void **state)
 {
     (void)state;
     tsr_image image = random_image(8, 8, false, 1), out = {0};
-    tsr_image_resized_crop(&image, (tsr_box){4, 0, 5, 8}, 4, 4, TSR_INTERPOLATION_BICUBIC, &out);
+    tsr_image_resized_crop(&image, (tsr_box){4, 0, 5, 8}, 4, 4, TSR_RESAMPLE_BICUBIC, &out);
     assert_failed(TSR_STATUS_ARGUMENT, "box 8 x 5 at (0, 4)");
-    tsr_image_resized_crop(&image, (tsr_box){0, 0, 0, 8}, 4, 4, TSR_INTERPOLATION_BICUBIC, &out);
+    tsr_image_resized_crop(&image, (tsr_box){0, 0, 0, 8}, 4, 4, TSR_RESAMPLE_BICUBIC, &out);
     assert_failed(TSR_STATUS_ARGUMENT, "box");
     tsr_image_gaussian_blur(&image, -1.0);
     assert_failed(TSR_STATUS_ARGUMENT, "sigma is -1");
@@ -407,7 +404,7 @@ static void test_augment__eval_view_is_resize_and_centre_crop(void **state)
     tsr_view_spec spec = tsr_view_eval(224);
     tsr_rng rng = tsr_rng_make(1, 0, 0, 0);
     tsr_view_image(&spec, &image, &rng, &got);
-    tsr_image_resize_short(&image, 256, TSR_INTERPOLATION_BICUBIC, &resized);
+    tsr_image_resize_short(&image, 256, TSR_RESAMPLE_BICUBIC, &resized);
     tsr_image_center_crop(&resized, 224, 224, &want);
     assert_ok();
     assert_true(same_pixels(&got, &want));
@@ -457,22 +454,22 @@ static void test_augment__bad_specs_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tsr_test(test_augment__jpeg_decodes_to_pillows_bytes),
-        tsr_test(test_augment__resized_crops_are_pillows),
-        tsr_test(test_augment__pixel_transforms_are_pillows),
-        tsr_test(test_augment__the_grey_flag_changes_no_pixel),
-        tsr_test(test_augment__resize_keeps_constants_at_any_size),
-        tsr_test(test_augment__bilinear_halves_by_a_tent),
-        tsr_test(test_augment__center_crop_pads_small_images),
-        tsr_test(test_augment__bad_boxes_and_sigmas_are_named),
-        tsr_test(test_augment__normalize_writes_planes),
-        tsr_test(test_augment__a_view_is_a_function_of_its_generator),
-        tsr_test(test_augment__crops_have_the_asked_area_and_ratio),
-        tsr_test(test_augment__long_images_fall_back_to_the_centre),
-        tsr_test(test_augment__ibot_pipelines_have_the_authors_probabilities),
-        tsr_test(test_augment__eval_view_is_resize_and_centre_crop),
-        tsr_test(test_augment__min_short_side_covers_every_crop),
-        tsr_test(test_augment__bad_specs_are_named),
+        files_test(test_augment__jpeg_decodes_to_pillows_bytes),
+        files_test(test_augment__resized_crops_are_pillows),
+        files_test(test_augment__pixel_transforms_are_pillows),
+        files_test(test_augment__the_grey_flag_changes_no_pixel),
+        files_test(test_augment__resize_keeps_constants_at_any_size),
+        files_test(test_augment__bilinear_halves_by_a_tent),
+        files_test(test_augment__center_crop_pads_small_images),
+        files_test(test_augment__bad_boxes_and_sigmas_are_named),
+        files_test(test_augment__normalize_writes_planes),
+        files_test(test_augment__a_view_is_a_function_of_its_generator),
+        files_test(test_augment__crops_have_the_asked_area_and_ratio),
+        files_test(test_augment__long_images_fall_back_to_the_centre),
+        files_test(test_augment__ibot_pipelines_have_the_authors_probabilities),
+        files_test(test_augment__eval_view_is_resize_and_centre_crop),
+        files_test(test_augment__min_short_side_covers_every_crop),
+        files_test(test_augment__bad_specs_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

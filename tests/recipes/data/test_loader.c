@@ -161,6 +161,11 @@ static void test_loader__views_are_stacked_view_by_view(void **state)
         for (int k = 0; k < 25; k++) assert_int_equal(m[25 * row + k], row >= 8);
         tsr_image_free(&image);
     }
+    assert_int_equal(tsr_batch_field_count(batch), 4);
+    assert_string_equal(tsr_batch_field_name(batch, 1), "image.mask");
+    assert_int_equal(tsr_batch_field_copies(batch, 1), 3);
+    assert_int_equal(tsr_batch_field_copies(batch, 2), 1);
+    assert_null(tsr_batch_field_name(batch, 4));
     assert_null(tsr_batch_tensor(batch, "images"));
     assert_failed(TSR_STATUS_ARGUMENT, "no field 'images'; there are image, image.mask, label");
     tsr_loader_close(&loader);
