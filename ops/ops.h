@@ -177,21 +177,27 @@ typedef struct tsr_conv_options {
 /* weight [O, C / groups, KH, KW], bias [O] or NULL. Fused. */
 TSR_API tsr_tensor *tsr_conv2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
                                const tsr_conv_options *options);
-/* weight [C, O / groups, KH, KW]. Fused. */
+/* Its transpose: weight [C, O / groups, KH, KW], output_padding below the stride;
+ * rows (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1. Fused. */
 TSR_API tsr_tensor *tsr_conv_transpose2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
                                          const tsr_conv_options *options);
-/* A convolution whose stride is its kernel: weight [D, C, P, P] -> [B, D, H / P, W / P] (rest cut). Fused. */
+/* A convolution whose stride is its kernel: weight [D, C, P, Q] -> [B, D, H / P, W / Q] (rest cut), in memory token by
+ * token: flattened and transposed to [B, N, D] it is contiguous. Fused. */
 TSR_API tsr_tensor *tsr_patch_embed(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias);
+/* The windows as columns [B, C KH KW, L], L = OH OW of them; cells outside x are 0. */
 TSR_API tsr_tensor *tsr_unfold(tsr_tensor *x, int64_t kh, int64_t kw,
-                               const tsr_conv_options *options); /* [B, C KH KW, L] */
+                               const tsr_conv_options *options);
+/* Its transpose: such columns added up in images [B, C, h, w]. */
 TSR_API tsr_tensor *tsr_fold(tsr_tensor *x, int64_t h, int64_t w, int64_t kh, int64_t kw,
                              const tsr_conv_options *options);
 typedef struct tsr_pool_options {
     int64_t kernel[2], stride[2], padding[2]; /* stride 0 means the kernel */
     bool exclude_padding; /* average: divide by the cells inside (count_include_pad false) */
 } tsr_pool_options;
+/* Padding is at most half the kernel. max: the first of equals, and NaN where there is one. avg: Fused. */
 TSR_API tsr_tensor *tsr_max_pool2d(tsr_tensor *x, const tsr_pool_options *options);
 TSR_API tsr_tensor *tsr_avg_pool2d(tsr_tensor *x, const tsr_pool_options *options);
+/* Means over h x w rectangles that cover x: rows floor(i H / h) .. ceil((i + 1) H / h) - 1. Fused. */
 TSR_API tsr_tensor *tsr_adaptive_avg_pool2d(tsr_tensor *x, int64_t h, int64_t w);
 typedef enum tsr_interpolation {
     TSR_INTERPOLATION_NEAREST = 0,
@@ -204,7 +210,7 @@ typedef struct tsr_interpolate_options {
     double scale
         [2]; /* 0: out / in. Given: used for coordinates as it is (PyTorch's recompute_scale_factor false) */
 } tsr_interpolate_options;
-/* To h x w. */
+/* To h x w. Fused. */
 TSR_API tsr_tensor *tsr_interpolate(tsr_tensor *x, int64_t h, int64_t w,
                                     const tsr_interpolate_options *options);
 
