@@ -20,7 +20,7 @@ int main(int argc, char **argv)
     tsr_tensor *bf16 = tsr_empty(TSR_DTYPE_BF16, TSR_SHAPE(3));
     tsr_bf16 *b = tsr_tensor_data_mut(bf16);
     for (int i = 0; i < 3; i++) b[i] = tsr_bf16_from_f32((float)i - 1.5f);
-    tsr_tensor *large = tsr_empty(TSR_DTYPE_I32, TSR_SHAPE(LONG)); /* three chunks */
+    tsr_tensor *large = tsr_empty(TSR_DTYPE_I32, TSR_SHAPE(LONG)); /* twelve chunks */
     int32_t *l = tsr_tensor_data_mut(large);
     for (int i = 0; i < LONG; i++) l[i] = i;
 
