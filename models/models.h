@@ -27,18 +27,20 @@ extern "C" {
 
 /* ------------------------------------------------------------------ modules ------------------- */
 
+enum { TSR_MODULE_NAME = 64 };
+
 /*
  * A node of the tree: parameters and buffers of its own, and children. Every layer is a struct
  * whose first member is its tsr_module; a parent owns its children, so that only the root is
  * freed. Read the fields, leave writing to the functions.
  */
 typedef struct tsr_module {
-    const char *kind; /* "linear", "vit" */
-    const char *name; /* in its parent: "blocks.3"; the kind for a root */
-    tsr_dtype dtype;  /* of its parameters */
-    bool training;    /* true at first */
-    bool failed;      /* while it is built */
-    int owners;       /* names under which it is registered */
+    char
+        name[TSR_MODULE_NAME]; /* the first in its parent, "blocks.3"; for a root its kind, "vit" */
+    tsr_dtype dtype;           /* of its parameters */
+    bool training;             /* true at first */
+    bool failed;               /* while it was built */
+    int owners;                /* names under which it is registered */
     int n_items, capacity;
     struct tsr_module_item *items;
 } tsr_module;
@@ -65,11 +67,11 @@ typedef struct tsr_init {
  * Order is PyTorch's: own parameters, own buffers, then children, each as they were registered.
  */
 
-/* A zeroed struct of size bytes, whose first member is a tsr_module. dtype: f32 or f64. kind must
- * outlive it. */
+/* A zeroed struct of size bytes, whose first member is a tsr_module. dtype: f32 or f64. */
 TSR_API void *tsr_module_new(size_t size, const char *kind, tsr_dtype dtype);
 /* A leaf that requires a gradient, of the module's dtype, which the module holds. Its values are
- * not set until tsr_module_initialize(), tsr_module_copy() or a file sets them. */
+ * not set until tsr_module_initialize(), tsr_module_copy() or a file sets them. NULL on failure,
+ * which the module remembers (also below). Names have less than TSR_MODULE_NAME bytes. */
 TSR_API tsr_tensor *tsr_module_parameter(tsr_module *m, const char *name, tsr_shape shape,
                                          tsr_init init);
 /* State without gradient, filled with value now and by tsr_module_initialize(). */
@@ -105,6 +107,7 @@ typedef struct tsr_module_entry {
     const char *name;   /* "blocks.0.attn.qkv.weight"; the list owns it */
     tsr_tensor *tensor; /* the module owns it */
     bool is_buffer;
+    tsr_init init;
 } tsr_module_entry;
 
 typedef struct tsr_module_list {
@@ -323,7 +326,7 @@ TSR_API tsr_tensor *tsr_vit_patch_tokens(tsr_tensor *tokens);
  * (get_intermediate_layers). */
 TSR_API tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
                                         const tsr_vit_options *options, tsr_tensor **outputs);
-/* The attention of the last block, [B, heads, 1 + N, 1 + N], without gradient
+/* The attention of the last block, [B, heads, 1 + N, 1 + N], without gradient, in evaluation
  * (get_last_selfattention). */
 TSR_API tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images);
 

@@ -1,0 +1,270 @@
+/*
+ * Vision transformer: Dosovitskiy et al. 2021, "An image is worth 16x16 words", with the masking
+ * and the position interpolation of the iBOT authors' models/vision_transformer.py.
+ */
+#include "models/models.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config)
+{
+    static const struct {
+        const char *name;
+        int64_t dim, depth, heads;
+    } known[] = {
+        {"vit_tiny", 192, 12, 3},
+        {"vit_small", 384, 12, 6},
+        {"vit_base", 768, 12, 12},
+        {"vit_large", 1024, 24, 16},
+    };
+    for (size_t i = 0; name != NULL && i < sizeof known / sizeof *known; i++) {
+        if (strcmp(known[i].name, name) != 0) continue;
+        *config = (tsr_vit_config){.dim = known[i].dim,
+                                   .depth = known[i].depth,
+                                   .heads = known[i].heads,
+                                   .qkv_bias = true};
+        return TSR_STATUS_OK;
+    }
+    return tsr_fail(TSR_STATUS_ARGUMENT,
+                    "vit_config: there is no \"%s\"; there are vit_tiny, vit_small, vit_base and "
+                    "vit_large",
+                    name != NULL ? name : "");
+}
+
+enum { MAX_DEPTH = 1024 };
+
+/* Defaults filled in; false with a message where it cannot be built. */
+static bool complete(tsr_vit_config *c)
+{
+    if (c->image_size == 0) c->image_size = 224;
+    if (c->patch_size == 0) c->patch_size = 16;
+    if (c->channels == 0) c->channels = 3;
+    if (c->mlp_ratio == 0.0) c->mlp_ratio = 4.0;
+    if (c->eps == 0.0) c->eps = 1e-6;
+    if (c->dim < 1 || c->depth < 1 || c->depth > MAX_DEPTH || c->channels < 1) {
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "vit: dim is %" PRId64 ", depth %" PRId64 ", channels %" PRId64
+                 "; expected 1 or more, and depth up to %d",
+                 c->dim, c->depth, c->channels, MAX_DEPTH);
+        return false;
+    }
+    if (c->patch_size < 1 || c->image_size < c->patch_size) {
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "vit: image_size is %" PRId64 ", patch_size %" PRId64
+                 "; expected an image of one patch or more",
+                 c->image_size, c->patch_size);
+        return false;
+    }
+    double hidden = (double)c->dim * c->mlp_ratio;
+    if (!(hidden >= 1.0 && hidden < 1e9)) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "vit: mlp_ratio is %g, which makes an MLP of %g",
+                 c->mlp_ratio, hidden);
+        return false;
+    }
+    return true;
+}
+
+tsr_vit *tsr_vit_new(const tsr_vit_config *config)
+{
+    tsr_vit_config c = *config;
+    if (!complete(&c)) return NULL;
+    tsr_vit *m = tsr_module_new(sizeof *m + (size_t)c.depth * sizeof *m->blocks, "vit", c.dtype);
+    if (m == NULL) return NULL;
+    tsr_module *base = &m->module;
+    m->config = c;
+    int64_t grid = c.image_size / c.patch_size;
+    tsr_init init = TSR_INIT_TRUNC_NORMAL(0.02);
+    m->cls_token = tsr_module_parameter(base, "cls_token", TSR_SHAPE(1, 1, c.dim), init);
+    m->pos_embed =
+        tsr_module_parameter(base, "pos_embed", TSR_SHAPE(1, 1 + grid * grid, c.dim), init);
+    if (c.masked) {
+        m->masked_embed =
+            tsr_module_parameter(base, "masked_embed", TSR_SHAPE(1, c.dim), TSR_INIT_CONSTANT(0.0));
+    }
+    tsr_conv_options patches = {.stride = {c.patch_size, c.patch_size}};
+    m->patch_embed =
+        tsr_module_child(base, "patch_embed.proj",
+                         tsr_conv_new(c.channels, c.dim, c.patch_size, true, &patches, c.dtype));
+    for (int64_t i = 0; i < c.depth && !base->failed; i++) {
+        char name[TSR_MODULE_NAME];
+        snprintf(name, sizeof name, "blocks.%" PRId64, i);
+        /* linspace(0, drop_path, depth) */
+        double rate = c.depth == 1 ? 0.0 : c.drop_path * (double)i / (double)(c.depth - 1);
+        m->blocks[i] = tsr_module_child(
+            base, name,
+            tsr_block_new(&(tsr_block_config){.dim = c.dim,
+                                              .heads = c.heads,
+                                              .hidden = (int64_t)((double)c.dim * c.mlp_ratio),
+                                              .qkv_bias = c.qkv_bias,
+                                              .drop_path = rate,
+                                              .layer_scale = c.layer_scale,
+                                              .eps = c.eps,
+                                              .dtype = c.dtype}));
+    }
+    tsr_norm_layer *norm = tsr_norm_new(TSR_NORM_LAYER, c.dim, c.eps, c.dtype);
+    if (c.mean_pooling) {
+        m->fc_norm = tsr_module_child(base, "fc_norm", norm);
+    } else {
+        m->norm = tsr_module_child(base, "norm", norm);
+    }
+    return tsr_module_finish(base);
+}
+
+/* The position embedding for h x w patches: [1, 1 + h w, D]. */
+static tsr_tensor *position(const tsr_vit *m, int64_t h, int64_t w)
+{
+    int64_t grid = m->config.image_size / m->config.patch_size, dim = m->config.dim;
+    if (h == grid && w == grid) return m->pos_embed;
+    tsr_interpolate_options options = {.mode = TSR_INTERPOLATION_BICUBIC};
+    if (m->config.position == TSR_POSITION_OFFSET) {
+        options.scale[0] = ((double)h + 0.1) / (double)grid;
+        options.scale[1] = ((double)w + 0.1) / (double)grid;
+    }
+    tsr_tensor *cls = tsr_slice(m->pos_embed, 1, 0, 1, 1);
+    tsr_tensor *patches = tsr_slice(m->pos_embed, 1, 1, 1 + grid * grid, 1);
+    patches = tsr_reshape(patches, TSR_SHAPE(1, grid, grid, dim));
+    patches = tsr_permute(patches, (const int[]){0, 3, 1, 2});
+    patches = tsr_interpolate(patches, h, w, &options);
+    patches = tsr_permute(patches, (const int[]){0, 2, 3, 1});
+    patches = tsr_reshape(patches, TSR_SHAPE(1, h * w, dim));
+    return tsr_concat(TSR_TENSORS(cls, patches), 1);
+}
+
+static tsr_tensor *mask_patches(const tsr_vit *m, tsr_tensor *patches, tsr_tensor *mask,
+                                tsr_shape wanted)
+{
+    if (m->masked_embed == NULL) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "vit: got a mask, but was built without masked_embed");
+        return NULL;
+    }
+    if (!tsr_shape_equal(tsr_tensor_shape(mask), wanted)) {
+        char a[TSR_SHAPE_TEXT], b[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE, "vit: mask has shape %s, expected %s (images, rows, columns)",
+                 tsr_shape_text(tsr_tensor_shape(mask), a), tsr_shape_text(wanted, b));
+        return NULL;
+    }
+    mask = tsr_reshape(mask, TSR_SHAPE(wanted.size[0], wanted.size[1] * wanted.size[2], 1));
+    return tsr_where(mask, m->masked_embed, patches);
+}
+
+/* Images to the tokens that enter the first block: [B, 1 + N, D]. */
+static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, tsr_tensor *mask)
+{
+    const tsr_vit_config *c = &m->config;
+    if (tsr_tensor_ndim(images) != 4 || tsr_tensor_size(images, 1) != c->channels ||
+        tsr_tensor_size(images, 2) < c->patch_size || tsr_tensor_size(images, 3) < c->patch_size) {
+        char text[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE,
+                 "vit: images have shape %s, expected [B, %" PRId64
+                 ", H, W] with H and W at least %" PRId64,
+                 tsr_shape_text(tsr_tensor_shape(images), text), c->channels, c->patch_size);
+        return NULL;
+    }
+    tsr_scope scope = tsr_scope_open();
+    int64_t batch = tsr_tensor_size(images, 0), h = tsr_tensor_size(images, 2) / c->patch_size,
+            w = tsr_tensor_size(images, 3) / c->patch_size;
+    tsr_tensor *x = tsr_patch_embed(images, m->patch_embed->weight, m->patch_embed->bias);
+    x = tsr_permute(x, (const int[]){0, 2, 3, 1});
+    x = tsr_reshape(x, TSR_SHAPE(batch, h * w, c->dim));
+    if (mask != NULL) x = mask_patches(m, x, mask, TSR_SHAPE(batch, h, w));
+    tsr_tensor *cls = tsr_expand(m->cls_token, TSR_SHAPE(batch, 1, c->dim));
+    x = tsr_concat(TSR_TENSORS(cls, x), 1);
+    x = tsr_add(x, position(m, h, w));
+    return tsr_scope_return(&scope, x);
+}
+
+/* Ends a scope of which only x goes on, in a new one. */
+static tsr_tensor *renew(tsr_scope *scope, tsr_tensor *x)
+{
+    tsr_tensor *held = tsr_tensor_hold(x);
+    tsr_scope_close(scope, TSR_NO_TENSORS);
+    *scope = tsr_scope_open();
+    x = tsr_tensor_borrow(held);
+    tsr_tensor_release(&held);
+    return x;
+}
+
+static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x, const tsr_vit_options *options)
+{
+    if (options == NULL) return tsr_block_forward(m->blocks[i], x, NULL, NULL);
+    tsr_rng rng = options->rng;
+    rng.purpose += 2 * (uint32_t)i;
+    return tsr_block_forward(m->blocks[i], x, &rng, NULL);
+}
+
+/* Blocks 0 .. n; each block's input dies as soon as nothing needs it. */
+static tsr_tensor *blocks(const tsr_vit *m, tsr_scope *scope, int64_t n, tsr_tensor *x,
+                          const tsr_vit_options *options)
+{
+    for (int64_t i = 0; i < n; i++) x = renew(scope, block(m, i, x, options));
+    return x;
+}
+
+tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images, const tsr_vit_options *options)
+{
+    if (m == NULL || images == NULL) return NULL;
+    tsr_scope scope = tsr_module_enter(&m->module);
+    tsr_tensor *x = embed(m, images, options != NULL ? options->mask : NULL);
+    x = blocks(m, &scope, m->config.depth, x, options);
+    if (m->norm != NULL) {
+        x = tsr_norm_forward(m->norm, x);
+    } else {
+        tsr_tensor *patches = tsr_vit_patch_tokens(x);
+        tsr_tensor *mean = tsr_mean(patches, (const int[]){1}, 1, true);
+        x = tsr_concat(TSR_TENSORS(tsr_norm_forward(m->fc_norm, mean), patches), 1);
+    }
+    return tsr_module_leave(&scope, x);
+}
+
+tsr_tensor *tsr_vit_class_token(tsr_tensor *tokens)
+{
+    return tsr_select(tokens, 1, 0);
+}
+
+tsr_tensor *tsr_vit_patch_tokens(tsr_tensor *tokens)
+{
+    return tsr_slice(tokens, 1, 1, tsr_tensor_size(tokens, 1), 1);
+}
+
+tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
+                                const tsr_vit_options *options, tsr_tensor **outputs)
+{
+    for (int i = 0; i < n; i++) outputs[i] = NULL;
+    if (m == NULL || images == NULL) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "vit_intermediate: the model or images are NULL");
+    }
+    if (n < 1 || n > m->config.depth) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "vit_intermediate: n is %d, expected 1 to %" PRId64 " (the depth)", n,
+                        m->config.depth);
+    }
+    tsr_scope scope = tsr_module_enter(&m->module);
+    tsr_tensor *x = embed(m, images, options != NULL ? options->mask : NULL);
+    int64_t first = m->config.depth - n;
+    x = blocks(m, &scope, first, x, options);
+    for (int i = 0; i < n; i++) {
+        x = block(m, first + i, x, options);
+        outputs[i] = m->norm != NULL ? tsr_norm_forward(m->norm, x) : x;
+    }
+    bool failed = outputs[n - 1] == NULL;
+    for (int i = 0; i < n && failed; i++) outputs[i] = NULL;
+    tsr_module_leave_many(&scope, (tsr_tensors){outputs, n});
+    return failed ? tsr_status_get() : TSR_STATUS_OK;
+}
+
+tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images)
+{
+    if (m == NULL || images == NULL) return NULL;
+    tsr_scope scope = tsr_module_enter(&m->module);
+    bool was = tsr_recording_set(false);
+    tsr_tensor *x = embed(m, images, NULL), *weights = NULL;
+    int64_t last = m->config.depth - 1;
+    x = blocks(m, &scope, last, x, NULL);
+    x = tsr_norm_forward(m->blocks[last]->norm1, x);
+    tsr_attention_forward(m->blocks[last]->attn, x, &weights);
+    tsr_recording_set(was);
+    return tsr_module_leave(&scope, weights);
+}
