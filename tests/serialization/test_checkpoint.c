@@ -391,6 +391,22 @@ static void test_checkpoint__values_over_a_record_are_refused(void **state)
     assert_failed(TSR_STATUS_ARGUMENT, "put it as a tensor");
 }
 
+/* A run that failed can still save, and the first failure stays what is reported. */
+static void test_checkpoint__works_while_an_earlier_failure_is_kept(void **state)
+{
+    tsr_fail(TSR_STATUS_NUMERIC, "the loss is NaN");
+    const char *path = in_directory(state, "x.tsr");
+    assert_int_equal(write_networks(path, 1), TSR_STATUS_OK);
+    tsr_scope scope = tsr_scope_open();
+    tsr_checkpoint *c = tsr_checkpoint_open(path);
+    assert_non_null(c);
+    assert_non_null(tsr_checkpoint_tensor(c, "teacher/head.b"));
+    assert_int_equal(tsr_checkpoint_verify(c), TSR_STATUS_OK);
+    tsr_checkpoint_close(&c);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    assert_failed(TSR_STATUS_NUMERIC, "the loss is NaN");
+}
+
 #define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, open_directory, close_directory)
 
 int main(void)
@@ -407,6 +423,7 @@ int main(void)
         IN_DIRECTORY(test_checkpoint__load_lists_all_that_does_not_fit),
         IN_DIRECTORY(test_checkpoint__a_failed_put_fails_the_commit),
         IN_DIRECTORY(test_checkpoint__values_over_a_record_are_refused),
+        IN_DIRECTORY(test_checkpoint__works_while_an_earlier_failure_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, trim_pool);
 }
