@@ -1,4 +1,138 @@
+/*
+ * recipes: what is trained, on what, and how. A recipe is a table of options, the views of an image that it wants, its
+ * networks and one function from a batch to a loss; the trainer does the rest and knows no recipe by name.
+ * docs/writing-a-recipe.md builds one.
+ */
 #ifndef TSR_RECIPES_H
 #define TSR_RECIPES_H
+
+#include "models/models.h"
+#include "recipes/data/data.h"
+#include "recipes/train/monitor.h"
+#include "recipes/train/optimizer.h"
+#include "recipes/train/options.h"
+#include "recipes/train/schedule.h"
+#include "serialization/serialization.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------ a step ------------------------------------------ */
+
+/* What the trainer tells a recipe about the step it is in. */
+typedef struct tsr_step tsr_step;
+
+TSR_API int64_t tsr_step_epoch(const tsr_step *step); /* from 0 */
+TSR_API int64_t tsr_step_index(const tsr_step *step); /* of the whole run, from 0 */
+/* Random numbers of this step (and micro-batch): set purpose for each use. */
+TSR_API tsr_rng tsr_step_rng(const tsr_step *step);
+/* A field of the batch: "global" f32 [copies * B, 3, S, S], copy-major, and the like; of the model's type when floating.
+ * ARGUMENT: no such field. */
+TSR_API tsr_tensor *tsr_step_input(const tsr_step *step, const char *name);
+TSR_API bool tsr_step_has_input(const tsr_step *step, const char *name);
+
+/* Writes down one number of this step for the progress line and the log: the mean over its micro-batches. name lives on. */
+TSR_API void tsr_step_log(tsr_step *step, const char *name, tsr_tensor *value);
+/*
+ * A statistic of the whole batch: the mean over micro-batches (and, once there are several, over workers) of what the loss
+ * function hands in here, ready when after_step runs. This and the gradients are all that a batch cut into parts shares.
+ */
+TSR_API void tsr_step_average(tsr_step *step, const char *name, tsr_tensor *value);
+TSR_API tsr_tensor *tsr_step_averaged(const tsr_step *step, const char *name);
+/* The health monitor when it looks at this step, else NULL. */
+TSR_API tsr_monitor *tsr_step_monitor(const tsr_step *step);
+
+/* ------------------------------------------------------------------ recipes ----------------------------------------- */
+
+/* What a run is made of, for the recipe to build upon. */
+typedef struct tsr_build {
+    const tsr_train_options *train;
+    const void *options; /* the recipe's own, parsed */
+    tsr_dtype dtype;
+    uint64_t seed;
+} tsr_build;
+
+/* A recipe's networks; all of it is saved in checkpoints, under the names of the fields. */
+typedef struct tsr_networks {
+    tsr_module *student; /* what the optimizer trains */
+    tsr_module *teacher; /* the student's moving average; NULL: none */
+    tsr_module *state;   /* buffers that are neither: centres, ...; NULL: none */
+    const char *feature; /* of a frozen-feature evaluation: "teacher.backbone" */
+    void *self;          /* the recipe's own; it owns nothing of the above */
+} tsr_networks;
+
+typedef struct tsr_preset {
+    const char *name;    /* "fashion-mnist" */
+    const char *meaning; /* one line */
+    const char *options; /* "epochs=20 batch=64 lr=1e-3": of the run, the training and the recipe */
+} tsr_preset;
+
+typedef struct tsr_recipe {
+    const char *name;  /* "ibot" */
+    const char *title; /* one line */
+    const char *paper; /* "Zhou et al., iBOT, ICLR 2022, arXiv 2111.07832" */
+    const tsr_option *options;
+    int n_options;
+    size_t options_size;
+    const tsr_preset *presets;
+    int n_presets;
+    /* Fills at most max specs; returns how many, or -1 with a sticky status. */
+    int (*views)(const tsr_build *build, tsr_view_spec *specs, int max);
+    tsr_status (*build)(const tsr_build *build, tsr_networks *networks);
+    /* The graph: a floating scalar, averaged over the samples of the batch. */
+    tsr_tensor *(*loss)(const tsr_networks *networks, tsr_step *step);
+    /* After the optimizer's and the teacher's update; may be NULL. */
+    void (*after_step)(const tsr_networks *networks, tsr_step *step);
+    /* Does this parameter take part in this epoch's updates? NULL: all do. */
+    bool (*trains)(const tsr_networks *networks, const char *parameter, int64_t epoch);
+    void (*release)(tsr_networks *networks); /* frees self; may be NULL */
+} tsr_recipe;
+
+/* The recipes of the library: returns them, n is how many. */
+TSR_API const tsr_recipe *const *tsr_recipes(int *n);
+TSR_API const tsr_recipe *tsr_recipe_find(const char *name); /* NULL and ARGUMENT: unknown */
+
+/* ------------------------------------------------------------------ training ---------------------------------------- */
+
+/* One field of a batch for tsr_trainer_step(): tensor [copies * batch, ...], copy-major. */
+typedef struct tsr_input {
+    const char *name;
+    tsr_tensor *tensor;
+} tsr_input;
+
+/* What a step gave. Numbers by name, in the order in which the recipe logged them. */
+enum { TSR_STEP_NUMBERS = 24 };
+typedef struct tsr_step_result {
+    double loss, lr, weight_decay, momentum, gradient_norm, gradient_norm_sum;
+    int n_numbers;
+    struct {
+        const char *name;
+        double value;
+    } numbers[TSR_STEP_NUMBERS];
+} tsr_step_result;
+
+typedef struct tsr_trainer tsr_trainer;
+
+/*
+ * A trainer for recipe with steps_per_epoch optimizer steps an epoch. build's pointers must outlive it. NULL on failure.
+ */
+TSR_API tsr_trainer *tsr_trainer_make(const tsr_recipe *recipe, const tsr_build *build, int64_t steps_per_epoch);
+TSR_API void tsr_trainer_free(tsr_trainer **trainer);
+/*
+ * One optimizer step on a batch: micro-batches, loss, backward, clipping, optimizer, teacher, after_step. NUMERIC when the
+ * loss or a gradient is not finite: then nothing was changed, and the message names the cause.
+ */
+TSR_API tsr_status tsr_trainer_step(tsr_trainer *trainer, const tsr_input *inputs, int n_inputs, tsr_step_result *result);
+TSR_API const tsr_networks *tsr_trainer_networks(const tsr_trainer *trainer);
+TSR_API int64_t tsr_trainer_position(const tsr_trainer *trainer); /* optimizer steps done */
+TSR_API tsr_monitor *tsr_trainer_monitor(const tsr_trainer *trainer);
+/* Everything that the rest of the run depends on: parameters, moments, centres, position. Options are the caller's. */
+TSR_API tsr_status tsr_trainer_save(tsr_trainer *trainer, tsr_checkpoint_writer *writer);
+TSR_API tsr_status tsr_trainer_load(tsr_trainer *trainer, tsr_checkpoint *checkpoint);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,4 +1,41 @@
-int main(void)
+/* tessera: the program. */
+#include "recipes/cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const cli_command commands[] = {
+    {"pretrain", "train a backbone on images without labels", cli_pretrain},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(void)
 {
-    return 0;
+    printf("Usage: tessera COMMAND ... (tessera COMMAND --help explains one)\n\n"
+           "Self-supervised vision learning on CPUs.\n\nCommands:\n");
+    for (int i = 0; i < COMMANDS; i++) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    printf("\nFirst steps:\n"
+           "  tessera pretrain ibot --data IMAGES --out RUN\n"
+           "  tessera knn RUN --data IMAGES\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help();
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return CLI_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("tessera %s\n", TSR_VERSION);
+        return CLI_OK;
+    }
+    for (int i = 0; i < COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "tessera: there is no command \"%.60s\"; tessera --help lists them\n", argv[1]);
+    return CLI_USAGE;
 }

@@ -1,0 +1,146 @@
+/* Reads a command's arguments with getopt_long, and writes its --help, both from the same tables. */
+#include "recipes/cli/cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FLAGS = 256, HELP = 1000 };
+
+static int64_t threads;
+static const cli_flag common[] = {
+    {"threads", CLI_INT, &threads, "N", "processor threads; default: all this process may use"},
+};
+enum { COMMON = sizeof common / sizeof common[0] };
+
+static void print_flag(const char *name, const char *argument, const char *meaning)
+{
+    char left[64];
+    snprintf(left, sizeof left, "--%s%s%s", name, argument != NULL ? " " : "",
+             argument != NULL ? argument : "");
+    printf("  %-34s %s\n", left, meaning);
+}
+
+static void print_table(const cli_table *table)
+{
+    printf("\n%s:\n", table->title);
+    for (int i = 0; i < table->n; i++) {
+        const tsr_option *o = &table->at[i];
+        char text[TSR_OPTION_TEXT], left[TSR_OPTION_TEXT + 64];
+        tsr_option_text(o, table->options, text);
+        snprintf(left, sizeof left, "--%s %s", o->name, text);
+        printf("  %-34s %s%s%s%s\n", left, o->meaning, o->source != NULL ? " [" : "",
+               o->source != NULL ? o->source : "", o->source != NULL ? "]" : "");
+    }
+}
+
+static void print_help(const cli_arguments *a)
+{
+    printf("Usage: %s\n\n%s\n\nOptions:\n", a->usage, a->description);
+    for (int i = 0; i < a->n_flags; i++) {
+        print_flag(a->flags[i].name, a->flags[i].argument, a->flags[i].meaning);
+    }
+    for (int i = 0; i < COMMON; i++) print_flag(common[i].name, common[i].argument, common[i].meaning);
+    print_flag("help", NULL, "this text");
+    for (int i = 0; i < a->n_tables; i++) print_table(&a->tables[i]);
+}
+
+static int usage_error(const cli_arguments *a)
+{
+    fprintf(stderr, "tessera: %s\nUsage: %s (--help explains)\n", tsr_message(), a->usage);
+    return CLI_USAGE;
+}
+
+static bool set_flag(const cli_flag *flag, const char *text)
+{
+    char *end = NULL;
+    switch (flag->type) {
+    case CLI_TEXT: *(const char **)flag->value = text; return true;
+    case CLI_SWITCH: *(bool *)flag->value = true; return true;
+    case CLI_INT: *(int64_t *)flag->value = strtoll(text, &end, 10); break;
+    case CLI_DOUBLE: *(double *)flag->value = strtod(text, &end); break;
+    }
+    if (end != text && *end == '\0') return true;
+    tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected a number", flag->name, text);
+    return false;
+}
+
+/* Entry k of: the command's flags, the common ones, then each table's options. */
+static bool set_entry(cli_arguments *a, int k, const char *text)
+{
+    if (k < a->n_flags) return set_flag(&a->flags[k], text);
+    k -= a->n_flags;
+    if (k < COMMON) return set_flag(&common[k], text);
+    k -= COMMON;
+    for (int t = 0; t < a->n_tables; t++) {
+        cli_table *table = &a->tables[t];
+        if (k < table->n) {
+            table->given[k] = true;
+            return tsr_option_set(&table->at[k], table->options, text) == TSR_STATUS_OK;
+        }
+        k -= table->n;
+    }
+    return false;
+}
+
+static int list_entries(const cli_arguments *a, struct option *list)
+{
+    int n = 0;
+    for (int i = 0; i < a->n_flags; i++, n++) {
+        int wants = a->flags[i].type == CLI_SWITCH ? no_argument : required_argument;
+        list[n] = (struct option){a->flags[i].name, wants, NULL, n};
+    }
+    for (int i = 0; i < COMMON; i++, n++) {
+        list[n] = (struct option){common[i].name, required_argument, NULL, n};
+    }
+    for (int t = 0; t < a->n_tables; t++) {
+        for (int i = 0; i < a->tables[t].n; i++, n++) {
+            list[n] = (struct option){a->tables[t].at[i].name, required_argument, NULL, n};
+        }
+    }
+    list[n] = (struct option){"help", no_argument, NULL, HELP};
+    list[n + 1] = (struct option){0};
+    return n;
+}
+
+int cli_parse(cli_arguments *a, int argc, char **argv)
+{
+    struct option list[FLAGS];
+    list_entries(a, list);
+    optind = 0;
+    opterr = 0;
+    int k;
+    while ((k = getopt_long(argc, argv, ":", list, NULL)) != -1) {
+        if (k == HELP) {
+            print_help(a);
+            return CLI_OK;
+        }
+        if (k == '?' || k == ':') {
+            tsr_fail(TSR_STATUS_ARGUMENT, "%s: %s", argv[optind - 1],
+                     k == ':' ? "a value is missing" : "no such option");
+            return usage_error(a);
+        }
+        if (!set_entry(a, k, optarg)) return usage_error(a);
+    }
+    for (; optind < argc; optind++) {
+        if (a->n_positional == a->max_positional) {
+            tsr_fail(TSR_STATUS_ARGUMENT, "\"%.60s\": one argument too many", argv[optind]);
+            return usage_error(a);
+        }
+        a->positional[a->n_positional++] = argv[optind];
+    }
+    if (a->n_positional < a->min_positional) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "an argument is missing");
+        return usage_error(a);
+    }
+    if (threads > 0) tsr_threads_set((int)threads);
+    return -1;
+}
+
+int cli_report(void)
+{
+    if (tsr_status_get() == TSR_STATUS_OK) return CLI_OK;
+    fprintf(stderr, "tessera: %s\n", tsr_message());
+    return CLI_FAILED;
+}

@@ -1,0 +1,387 @@
+/*
+ * iBOT: image BERT pre-training with an online tokenizer. Zhou, Wei, Wang, Shen, Xie, Yuille, Kong, ICLR 2022,
+ * arXiv 2111.07832; authors' code bytedance/ibot (main_ibot.py, loader.py). docs/ibot.md maps sections to functions and
+ * lists what differs.
+ *
+ * Shapes: B images; V = 2 global and L local crops of each, stacked view by view; N patches of a global crop; K class and
+ * P patch prototypes.
+ */
+#include "ops/ops.h"
+#include "recipes/recipes.h"
+
+#include <stddef.h>
+#include <string.h>
+
+struct options {
+    int64_t out_dim, patch_out_dim, head_hidden, head_bottleneck;
+    bool shared_head, norm_last_layer;
+    int64_t local_crops, local_size;
+    tsr_list global_scale, local_scale;
+    double student_temp;
+    double warmup_teacher_temp, teacher_temp, warmup_teacher_patch_temp, teacher_patch_temp;
+    int64_t warmup_teacher_temp_epochs;
+    double center_momentum, center_momentum_patch;
+    double lambda1, lambda2;
+    tsr_list pred_ratio, pred_ratio_var;
+    int pred_shape;
+    int64_t pred_start_epoch;
+    double drop_path;
+    int64_t freeze_last_layer;
+    double jitter, blur; /* strengths, relative to the published augmentation */
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const tsr_option option_table[] = {
+    {"out-dim", TSR_OPTION_INT, AT(out_dim), "8192", 2, 1 << 20, NULL, "K: prototypes of the class token",
+     "main_ibot.py --out_dim"},
+    {"patch-out-dim", TSR_OPTION_INT, AT(patch_out_dim), "8192", 2, 1 << 20, NULL,
+     "P: prototypes of patch tokens (out-dim when the head is shared)", "main_ibot.py --patch_out_dim"},
+    {"head-hidden", TSR_OPTION_INT, AT(head_hidden), "2048", 1, 1 << 16, NULL,
+     "width of the head's hidden layers", "head.py iBOTHead"},
+    {"head-bottleneck", TSR_OPTION_INT, AT(head_bottleneck), "256", 1, 1 << 16, NULL,
+     "width of the head's bottleneck", "head.py iBOTHead"},
+    {"shared-head", TSR_OPTION_BOOL, AT(shared_head), "true", 0, 0, NULL,
+     "one projection for class and patch tokens", "published recipes; paper, table 9"},
+    {"norm-last-layer", TSR_OPTION_BOOL, AT(norm_last_layer), "false", 0, 0, NULL,
+     "keep the prototypes' norms at 1: steadier, for large models", "published ViT-S recipe"},
+    {"local-crops", TSR_OPTION_INT, AT(local_crops), "10", 0, 64, NULL, "L: small crops an image",
+     "published recipes"},
+    {"local-size", TSR_OPTION_INT, AT(local_size), "96", 4, 4096, NULL, "pixels a side of a small crop",
+     "loader.py DataAugmentationiBOT"},
+    {"global-scale", TSR_OPTION_LIST, AT(global_scale), "0.25,1", 0, 1, NULL,
+     "share of the image that a global crop covers, from,to", "published recipes"},
+    {"local-scale", TSR_OPTION_LIST, AT(local_scale), "0.05,0.25", 0, 1, NULL,
+     "share of the image that a small crop covers, from,to", "published recipes"},
+    {"student-temp", TSR_OPTION_DOUBLE, AT(student_temp), "0.1", 1e-3, 10, NULL,
+     "temperature of the student's softmax", "iBOTLoss"},
+    {"warmup-teacher-temp", TSR_OPTION_DOUBLE, AT(warmup_teacher_temp), "0.04", 1e-3, 10, NULL,
+     "temperature of the teacher's class softmax at the start; lower it when the loss does not fall",
+     "main_ibot.py"},
+    {"teacher-temp", TSR_OPTION_DOUBLE, AT(teacher_temp), "0.07", 1e-3, 10, NULL, "and after the warm-up",
+     "published recipes"},
+    {"warmup-teacher-patch-temp", TSR_OPTION_DOUBLE, AT(warmup_teacher_patch_temp), "0.04", 1e-3, 10,
+     NULL, "the same of the teacher's patch softmax", "main_ibot.py"},
+    {"teacher-patch-temp", TSR_OPTION_DOUBLE, AT(teacher_patch_temp), "0.07", 1e-3, 10, NULL,
+     "and after the warm-up", "main_ibot.py"},
+    {"warmup-teacher-temp-epochs", TSR_OPTION_INT, AT(warmup_teacher_temp_epochs), "30", 0, 1e6, NULL,
+     "epochs of the temperatures' warm-up", "main_ibot.py"},
+    {"center-momentum", TSR_OPTION_DOUBLE, AT(center_momentum), "0.9", 0, 1, NULL,
+     "moving average of the class centre", "iBOTLoss"},
+    {"center-momentum-patch", TSR_OPTION_DOUBLE, AT(center_momentum_patch), "0.9", 0, 1, NULL,
+     "moving average of the patch centre", "iBOTLoss"},
+    {"lambda1", TSR_OPTION_DOUBLE, AT(lambda1), "1", 0, 1e6, NULL, "weight of the class loss",
+     "main_ibot.py --lambda1"},
+    {"lambda2", TSR_OPTION_DOUBLE, AT(lambda2), "1", 0, 1e6, NULL, "weight of the patch loss",
+     "main_ibot.py --lambda2"},
+    {"pred-ratio", TSR_OPTION_LIST, AT(pred_ratio), "0,0.3", 0, 1, NULL,
+     "shares of patches to mask; one is picked for each view. 0 among them steadies multi-crop",
+     "published recipes; paper, appendix B"},
+    {"pred-ratio-var", TSR_OPTION_LIST, AT(pred_ratio_var), "0,0.2", 0, 1, NULL,
+     "spread of each share", "published recipes"},
+    {"pred-shape", TSR_OPTION_CHOICE, AT(pred_shape), "block", 0, 0, "block rand",
+     "masks of blocks or of single patches", "main_ibot.py --pred_shape"},
+    {"pred-start-epoch", TSR_OPTION_INT, AT(pred_start_epoch), "0", 0, 1e6, NULL,
+     "no masks and no patch loss before this epoch", "main_ibot.py --pred_start_epoch"},
+    {"drop-path", TSR_OPTION_DOUBLE, AT(drop_path), "0.1", 0, 0.99, NULL,
+     "rate of stochastic depth in the student's last block", "main_ibot.py --drop_path"},
+    {"freeze-last-layer", TSR_OPTION_INT, AT(freeze_last_layer), "1", 0, 1e6, NULL,
+     "epochs during which the prototypes stay as they are; more when the loss does not fall",
+     "main_ibot.py --freeze_last_layer"},
+    {"jitter", TSR_OPTION_DOUBLE, AT(jitter), "1", 0, 2, NULL,
+     "strength of the colour jitter, relative to the published one; 0 for grey images", NULL},
+    {"blur", TSR_OPTION_DOUBLE, AT(blur), "1", 0, 4, NULL,
+     "strength of the blur, relative to the published one; smaller for small images", NULL},
+};
+
+static const tsr_preset presets[] = {
+    {"vit-s", "the published ViT-S/16 run: 800 epochs, batch 1024, on ImageNet-1k",
+     "model=vit_small epochs=800 batch=1024 lr=5e-4"},
+    {"paper-crops", "the paper's crop scales (split at 0.32, appendix B) in place of the commands'",
+     "global-scale=0.32,1 local-scale=0.05,0.32"},
+};
+
+/* The networks and what else the graph needs. */
+struct ibot {
+    struct options o;
+    tsr_multi_crop *student, *teacher;
+    tsr_tensor *center, *center_patch; /* C [1, K] and C' [1, 1, P]: buffers of the state module */
+    tsr_schedule_warmup teacher_temp, teacher_patch_temp; /* by epoch */
+};
+
+/* ---- views: loader.py, DataAugmentationiBOT and ImageFolderMask ---- */
+
+static int views(const tsr_build *build, tsr_view_spec *specs, int max)
+{
+    const struct options *o = build->options;
+    if (o->global_scale.n != 2 || o->local_scale.n != 2 || o->pred_ratio.n != o->pred_ratio_var.n) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "ibot: --global-scale and --local-scale take two numbers each, "
+                 "--pred-ratio and --pred-ratio-var as many as each other");
+        return -1;
+    }
+    int n = 0, size = (int)build->train->image_size;
+    specs[n++] = tsr_view_ibot_global1(size);
+    specs[n++] = tsr_view_ibot_global2(size);
+    if (o->local_crops > 0) {
+        specs[n++] = tsr_view_ibot_local((int)o->local_size, (int)o->local_crops);
+    }
+    (void)max;
+    for (int v = 0; v < n; v++) {
+        const tsr_list *scale = v < 2 ? &o->global_scale : &o->local_scale;
+        specs[v].scale_lo = scale->at[0];
+        specs[v].scale_hi = scale->at[1];
+        specs[v].brightness *= o->jitter;
+        specs[v].contrast *= o->jitter;
+        specs[v].saturation *= o->jitter;
+        specs[v].hue *= o->jitter;
+        specs[v].blur_lo *= o->blur;
+        specs[v].blur_hi *= o->blur;
+        if (v >= 2) continue;
+        tsr_mask_spec *mask = &specs[v].mask;
+        mask->kind = o->pred_shape == 0 ? TSR_MASK_BLOCK : TSR_MASK_RAND;
+        mask->patch = (int)build->train->patch_size;
+        mask->n_ratios = o->pred_ratio.n;
+        memcpy(mask->ratio, o->pred_ratio.at, sizeof mask->ratio);
+        memcpy(mask->var, o->pred_ratio_var.at, sizeof mask->var);
+        mask->start_epoch = (int)o->pred_start_epoch;
+    }
+    return n;
+}
+
+/* ---- networks: main_ibot.py, train_ibot ---- */
+
+static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
+{
+    const struct options *o = build->options;
+    tsr_vit_config vit;
+    if (tsr_train_vit_config(build->train, &vit) != TSR_STATUS_OK) return NULL;
+    vit.dtype = build->dtype;
+    vit.drop_path = is_student ? o->drop_path : 0.0;
+    vit.masked = is_student;
+    tsr_head_config head = {
+        .dim = vit.dim,
+        .out_dim = o->out_dim,
+        .patch_out_dim = o->patch_out_dim,
+        .hidden = o->head_hidden,
+        .bottleneck = o->head_bottleneck,
+        .patch_layer = o->shared_head ? TSR_PATCH_LAYER_SHARED : TSR_PATCH_LAYER_SEPARATE,
+        .norm_last_layer = o->norm_last_layer,
+        .dtype = build->dtype,
+    };
+    return tsr_multi_crop_new(tsr_vit_new(&vit), tsr_head_new(&head));
+}
+
+static tsr_module *make_state(const tsr_build *build, struct ibot *ibot)
+{
+    const struct options *o = build->options;
+    int64_t patch_out = o->shared_head ? o->out_dim : o->patch_out_dim;
+    tsr_module *m = tsr_module_new(sizeof *m, "ibot_loss", build->dtype);
+    if (m == NULL) return NULL;
+    ibot->center = tsr_module_buffer(m, "center", build->dtype, TSR_SHAPE(1, o->out_dim), 0.0);
+    ibot->center_patch = tsr_module_buffer(m, "center2", build->dtype, TSR_SHAPE(1, 1, patch_out), 0.0);
+    return tsr_module_finish(m);
+}
+
+static tsr_status build(const tsr_build *b, tsr_networks *n)
+{
+    const struct options *o = b->options;
+    struct ibot *ibot = tsr_alloc(sizeof *ibot);
+    if (ibot == NULL) return tsr_status_get();
+    *ibot = (struct ibot){.o = *o, .student = make_network(b, true), .teacher = make_network(b, false)};
+    ibot->teacher_temp = (tsr_schedule_warmup){.start = o->warmup_teacher_temp,
+                                               .base = o->teacher_temp,
+                                               .warmup = o->warmup_teacher_temp_epochs};
+    ibot->teacher_patch_temp = (tsr_schedule_warmup){.start = o->warmup_teacher_patch_temp,
+                                                     .base = o->teacher_patch_temp,
+                                                     .delay = o->pred_start_epoch,
+                                                     .warmup = o->warmup_teacher_temp_epochs};
+    *n = (tsr_networks){.state = make_state(b, ibot), .feature = "teacher.backbone", .self = ibot};
+    if (ibot->student != NULL) n->student = &ibot->student->module;
+    if (ibot->teacher != NULL) n->teacher = &ibot->teacher->module;
+    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
+    tsr_module_initialize(n->student, b->seed);
+    tsr_module_copy(n->teacher, n->student, TSR_MATCH_COMMON);
+    tsr_module_freeze(n->teacher);
+    return tsr_status_get();
+}
+
+static void release(tsr_networks *n)
+{
+    tsr_free(n->self);
+    n->self = NULL;
+}
+
+/* ---- the loss: paper, section 3; authors' iBOTLoss ---- */
+
+/* The online tokenizer's answer, without gradient: softmax((logits - centre) / temperature). */
+static tsr_tensor *tokenize(tsr_tensor *logits, tsr_tensor *center, double temperature)
+{
+    return tsr_softmax(tsr_affine(tsr_sub(logits, center), 1.0 / temperature, 0.0), -1);
+}
+
+/* The masked patches of a mask [2B, h, w]: their rows among all patches I64 [R], and each one's weight in the loss [R]:
+ * the mean over images of the mean over an image's masked patches. */
+static void masked_patches(tsr_tensor *mask, tsr_dtype dtype, tsr_tensor **rows, tsr_tensor **weights)
+{
+    int64_t images = tsr_tensor_size(mask, 0), all = tsr_tensor_numel(mask), count = 0;
+    int64_t patches = all / (images > 0 ? images : 1);
+    mask = tsr_tensor_packed(mask);
+    const uint8_t *m = tsr_tensor_data(mask);
+    for (int64_t i = 0; m != NULL && i < all; i++) count += m[i] != 0;
+    *rows = tsr_empty(TSR_DTYPE_I64, TSR_SHAPE(count));
+    tsr_tensor *w = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(count));
+    if (*rows == NULL || w == NULL) return;
+    int64_t *r = tsr_tensor_data_mut(*rows);
+    double *weight = tsr_tensor_data_mut(w);
+    for (int64_t b = 0, k = 0; b < images; b++) {
+        int64_t first = k;
+        for (int64_t i = b * patches; i < (b + 1) * patches; i++) {
+            if (m[i] != 0) r[k++] = i;
+        }
+        for (int64_t i = first; i < k; i++) weight[i] = 1.0 / (double)((k - first) * images);
+    }
+    *weights = tsr_cast(w, dtype);
+}
+
+/* L_[CLS], equation 3 over all pairs of views: every student view answers every teacher view but its own. The cross
+ * entropy is linear in its target, so a student view that answers both is given their sum. */
+static tsr_tensor *class_loss(const struct ibot *ibot, tsr_tensor *student, tsr_tensor *teacher)
+{
+    int64_t locals = ibot->o.local_crops, images = tsr_tensor_size(teacher, 0) / 2;
+    tsr_tensor *view[2], *target[3];
+    tsr_split(teacher, 0, 2, view);
+    target[0] = view[1];
+    target[1] = view[0];
+    tsr_shape stacked = TSR_SHAPE(locals, images, tsr_tensor_size(teacher, 1));
+    tsr_shape rows = TSR_SHAPE(locals * images, tsr_tensor_size(teacher, 1));
+    target[2] = tsr_reshape(tsr_expand(tsr_add(view[0], view[1]), stacked), rows);
+    tsr_tensor *targets = tsr_concat((tsr_tensors){target, locals > 0 ? 3 : 2}, 0);
+    tsr_tensor *logits = tsr_affine(student, 1.0 / ibot->o.student_temp, 0.0);
+    tsr_tensor *sum = tsr_sum(tsr_cross_entropy_soft(logits, targets), NULL, 0, false);
+    double pairs = (double)(2 + 2 * locals);
+    return tsr_affine(sum, 1.0 / (pairs * (double)images), 0.0);
+}
+
+/* L_MIM, equation 2: the student sees a masked patch's surroundings, the teacher the patch. */
+static tsr_tensor *patch_loss(const struct ibot *ibot, tsr_tensor *student, tsr_tensor *teacher,
+                              tsr_tensor *weights)
+{
+    tsr_tensor *logits = tsr_affine(student, 1.0 / ibot->o.student_temp, 0.0);
+    return tsr_sum(tsr_mul(tsr_cross_entropy_soft(logits, teacher), weights), NULL, 0, false);
+}
+
+/* What the teacher says of the global crops. Only masked patches are asked for their tokens; the centre of all of them
+ * is exact all the same, since the mean of the logits is the last layer's answer to the mean. */
+static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *images, tsr_tensor *rows,
+                        tsr_tensor **cls, tsr_tensor **patch)
+{
+    const tsr_head *head = ibot->teacher->head;
+    int64_t epoch = tsr_step_epoch(step);
+    bool was = tsr_recording_set(false);
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *tokens = tsr_vit_forward(ibot->teacher->backbone, images, NULL);
+    tsr_tensor *z = tsr_head_project(head, tokens);
+    tsr_tensor *logits = tsr_head_class_logits(head, tsr_vit_class_token(z));
+    tsr_tensor *z_patch = tsr_flatten(tsr_vit_patch_tokens(z), 0, 1);
+    tsr_tensor *mean = tsr_mean(z_patch, (int[]){0}, 1, true);
+    tsr_step_average(step, "center", tsr_mean(logits, (int[]){0}, 1, true));
+    tsr_step_average(step, "center2", tsr_head_patch_logits(head, tsr_unsqueeze(mean, 0)));
+    double temp = tsr_schedule_warmup_at(&ibot->teacher_temp, epoch);
+    double patch_temp = tsr_schedule_warmup_at(&ibot->teacher_patch_temp, epoch);
+    *cls = tokenize(logits, ibot->center, temp);
+    if (rows != NULL) {
+        tsr_tensor *masked = tsr_head_patch_logits(head, tsr_gather_rows(z_patch, rows));
+        tsr_tensor *center = tsr_reshape(ibot->center_patch, TSR_SHAPE(1, -1));
+        *patch = tokenize(masked, center, patch_temp);
+    }
+    tsr_monitor *monitor = tsr_step_monitor(step);
+    if (monitor != NULL) tsr_monitor_features(monitor, tsr_vit_class_token(tokens));
+    tsr_scope_close(&scope, TSR_TENSORS(*cls, *patch));
+    tsr_recording_set(was);
+}
+
+static void look(const tsr_networks *n, tsr_step *step, tsr_tensor *student, tsr_tensor *teacher,
+                 tsr_tensor *teacher_patch)
+{
+    const struct ibot *ibot = n->self;
+    tsr_monitor *monitor = tsr_step_monitor(step);
+    if (monitor == NULL) return;
+    bool was = tsr_recording_set(false);
+    tsr_monitor_distribution(monitor, "cls", teacher);
+    if (teacher_patch != NULL) tsr_monitor_distribution(monitor, "patch", teacher_patch);
+    /* The authors' acc: teacher of the first view, student of the second. */
+    int64_t images = tsr_tensor_size(teacher, 0) / 2;
+    tsr_monitor_agreement(monitor, "cls", tsr_slice(teacher, 0, 0, images, 1),
+                          tsr_slice(student, 0, images, 2 * images, 1));
+    tsr_tensor *square = tsr_sum(tsr_mul(ibot->center, ibot->center), NULL, 0, false);
+    tsr_monitor_number(monitor, "center_norm", tsr_tensor_item(tsr_sqrt(square)));
+    tsr_recording_set(was);
+}
+
+static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
+{
+    const struct ibot *ibot = n->self;
+    const struct options *o = &ibot->o;
+    tsr_tensor *global = tsr_step_input(step, "global"), *mask = NULL, *rows = NULL, *weights = NULL;
+    tsr_tensor *local = o->local_crops > 0 ? tsr_step_input(step, "local") : NULL;
+    if (tsr_step_has_input(step, "global.mask")) {
+        mask = tsr_step_input(step, "global.mask");
+        masked_patches(mask, tsr_tensor_dtype(global), &rows, &weights);
+        if (tsr_tensor_numel(rows) == 0) rows = NULL;
+    }
+    tsr_tensor *teacher = NULL, *teacher_patch = NULL;
+    ask_teacher(ibot, step, global, rows, &teacher, &teacher_patch);
+
+    tsr_multi_crop_options options = {
+        .mask = mask, .patches = rows != NULL, .rows = rows, .rng = tsr_step_rng(step)};
+    tsr_multi_crop_output student = tsr_multi_crop_forward(
+        ibot->student, (tsr_tensors){(tsr_tensor *[]){global, local}, local != NULL ? 2 : 1}, &options);
+
+    tsr_tensor *cls = tsr_affine(class_loss(ibot, student.cls, teacher), o->lambda1, 0.0);
+    tsr_tensor *patch = tsr_scalar(tsr_tensor_dtype(global), 0.0);
+    if (rows != NULL) {
+        patch = tsr_affine(patch_loss(ibot, student.patch, teacher_patch, weights), o->lambda2, 0.0);
+    }
+    tsr_step_log(step, "cls", cls);
+    tsr_step_log(step, "patch", patch);
+    look(n, step, student.cls, teacher, teacher_patch);
+    return tsr_add(cls, patch);
+}
+
+/* C <- m C + (1 - m) mean of the teacher's logits, after the step that used the old one. */
+static void move_center(tsr_tensor *center, double momentum, tsr_tensor *mean)
+{
+    tsr_tensor *moved = tsr_add(tsr_affine(center, momentum, 0.0), tsr_affine(mean, 1.0 - momentum, 0.0));
+    if (moved != NULL) tsr_tensor_copy(center, moved);
+}
+
+static void after_step(const tsr_networks *n, tsr_step *step)
+{
+    struct ibot *ibot = n->self;
+    move_center(ibot->center, ibot->o.center_momentum, tsr_step_averaged(step, "center"));
+    move_center(ibot->center_patch, ibot->o.center_momentum_patch, tsr_step_averaged(step, "center2"));
+}
+
+/* utils.cancel_gradients_last_layer */
+static bool trains(const tsr_networks *n, const char *parameter, int64_t epoch)
+{
+    const struct ibot *ibot = n->self;
+    return epoch >= ibot->o.freeze_last_layer || strstr(parameter, "last_layer") == NULL;
+}
+
+const tsr_recipe tsr_recipe__ibot = {
+    .name = "ibot",
+    .title = "self-distillation on class and masked patch tokens, with an online tokenizer",
+    .paper = "Zhou et al., iBOT: Image BERT Pre-Training with Online Tokenizer, ICLR 2022, arXiv 2111.07832",
+    .options = option_table,
+    .n_options = sizeof option_table / sizeof option_table[0],
+    .options_size = sizeof(struct options),
+    .presets = presets,
+    .n_presets = sizeof presets / sizeof presets[0],
+    .views = views,
+    .build = build,
+    .loss = loss,
+    .after_step = after_step,
+    .trains = trains,
+    .release = release,
+};

@@ -1,0 +1,69 @@
+/* Options as data: one table drives the command line, --help, the documentation and what a checkpoint records. */
+#ifndef TSR_RECIPES_OPTIONS_H
+#define TSR_RECIPES_OPTIONS_H
+
+#include "models/models.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum tsr_option_type {
+    TSR_OPTION_INT = 0, /* int64_t */
+    TSR_OPTION_DOUBLE,  /* double */
+    TSR_OPTION_BOOL,    /* bool: true, false */
+    TSR_OPTION_CHOICE,  /* int: the index of a word in choices */
+    TSR_OPTION_LIST,    /* tsr_list: numbers with commas between, "0,0.3" */
+} tsr_option_type;
+
+enum { TSR_LIST_MAX = 4 };
+typedef struct tsr_list {
+    int n;
+    double at[TSR_LIST_MAX];
+} tsr_list;
+
+typedef struct tsr_option {
+    const char *name; /* "out-dim": the flag is --out-dim */
+    tsr_option_type type;
+    size_t offset;       /* in the struct of options */
+    const char *value;   /* the default, as a user would write it */
+    double lo, hi;       /* bounds, both included; 0, 0: none. Of every number of a list */
+    const char *choices; /* "none adamw sgd" */
+    const char *meaning; /* one line for --help */
+    const char *source;  /* where the default or the definition comes from; NULL: ours */
+} tsr_option;
+
+/* All defaults of a table into options. */
+TSR_API tsr_status tsr_options_default(const tsr_option *table, int n, void *options);
+/* The entry with this name; NULL without a message when there is none. '_' counts as '-'. */
+TSR_API const tsr_option *tsr_option_find(const tsr_option *table, int n, const char *name);
+/* Parses text into options. ARGUMENT names the option, what was given and what is accepted. */
+TSR_API tsr_status tsr_option_set(const tsr_option *option, void *options, const char *text);
+/* The value as a user would write it, into buffer, which it returns: setting it again gives the same value. */
+enum { TSR_OPTION_TEXT = 160 };
+TSR_API const char *tsr_option_text(const tsr_option *option, const void *options, char buffer[TSR_OPTION_TEXT]);
+
+/* Options of any training run: model, optimizer, schedules, batch. */
+typedef struct tsr_train_options {
+    int model; /* index in the choices of --model */
+    int64_t image_size, patch_size, dim, depth, heads;
+    int64_t epochs, batch, micro_batch;
+    int optimizer; /* tsr_optimizer_kind */
+    double lr, min_lr, warmup_epochs;
+    bool scale_lr;
+    double weight_decay, weight_decay_end;
+    double momentum_teacher, momentum_teacher_end;
+    double clip;
+    bool clip_global;
+    int64_t monitor_every;
+} tsr_train_options;
+
+TSR_API const tsr_option *tsr_train_option_table(int *n);
+/* The backbone that model, image-size, patch-size, dim, depth and heads ask for. ARGUMENT where they do not fit. */
+TSR_API tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *config);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

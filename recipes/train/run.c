@@ -1,0 +1,269 @@
+/* The loop around the trainer. */
+#include "recipes/train/run.h"
+#include "recipes/train/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum { VIEWS = 8, FIELDS = 16, NUMBERS = 64 };
+
+struct run {
+    const tsr_recipe *recipe;
+    const tsr_train_options *train;
+    const void *recipe_options;
+    const tsr_run_options *options;
+    const tsr_run_events *events;
+    tsr_build build;
+    tsr_view_spec specs[VIEWS];
+    tsr_views views;
+    tsr_dataset *data;
+    tsr_loader *loader;
+    tsr_trainer *trainer;
+    tsr_run_log *log;
+    int64_t steps_per_epoch, steps;
+    double seconds_per_step; /* smoothed; 0 at first */
+    int64_t looks;           /* of the monitor that were logged */
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- checkpoints ---- */
+
+static tsr_status put_options(tsr_checkpoint_writer *w, const tsr_option *table, int n,
+                              const void *options)
+{
+    for (int i = 0; i < n; i++) {
+        char key[96], text[TSR_OPTION_TEXT];
+        snprintf(key, sizeof key, "option.%s", table[i].name);
+        tsr_checkpoint_put_string(w, key, tsr_option_text(&table[i], options, text));
+    }
+    return tsr_status_get();
+}
+
+static tsr_status save(struct run *run)
+{
+    char path[TSR_CHECKPOINT_PATH];
+    int64_t step = tsr_trainer_position(run->trainer);
+    int n;
+    const tsr_option *table = tsr_train_option_table(&n);
+    if (tsr_checkpoint_path(run->options->out, step, path) == NULL) return tsr_status_get();
+    tsr_checkpoint_writer *w = tsr_checkpoint_create(path);
+    if (w == NULL) return tsr_status_get();
+    put_options(w, table, n, run->train);
+    put_options(w, run->recipe->options, run->recipe->n_options, run->recipe_options);
+    if (tsr_status_get() == TSR_STATUS_OK) tsr_checkpoint_put_string(w, "data", run->options->data);
+    if (tsr_status_get() == TSR_STATUS_OK) tsr_trainer_save(run->trainer, w);
+    if (tsr_status_get() != TSR_STATUS_OK || tsr_checkpoint_commit(&w) != TSR_STATUS_OK) {
+        tsr_checkpoint_abandon(&w);
+        return tsr_status_get();
+    }
+    tsr_checkpoint_prune(run->options->out, run->options->keep > 0 ? (int)run->options->keep : 2);
+    if (run->events->saved != NULL) run->events->saved(path, run->events->user);
+    return tsr_status_get();
+}
+
+static tsr_status resume(struct run *run)
+{
+    char path[TSR_CHECKPOINT_PATH];
+    int64_t step;
+    if (tsr_checkpoint_latest(run->options->out, &step) != TSR_STATUS_OK) return tsr_status_get();
+    if (step < 0) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "resume: no checkpoint in %s", run->options->out);
+    }
+    tsr_checkpoint_path(run->options->out, step, path);
+    tsr_checkpoint *c = tsr_checkpoint_open(path);
+    if (c != NULL) tsr_trainer_load(run->trainer, c);
+    tsr_checkpoint_close(&c);
+    return tsr_status_get();
+}
+
+/* ---- opening ---- */
+
+static tsr_status make_out(const char *out)
+{
+    if (mkdir(out, 0777) == 0 || errno == EEXIST) return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_IO, "--out %s: %s", out, strerror(errno));
+}
+
+static tsr_status refuse_used_out(const struct run *run)
+{
+    int64_t step;
+    if (tsr_checkpoint_latest(run->options->out, &step) != TSR_STATUS_OK || step < 0) {
+        return tsr_status_get();
+    }
+    return tsr_fail(TSR_STATUS_ARGUMENT, "--out %s holds a run that stands at step %" PRId64
+                    ": give --resume to go on with it, or another --out", run->options->out, step);
+}
+
+static tsr_status open_loader(struct run *run)
+{
+    int64_t position = tsr_trainer_position(run->trainer);
+    tsr_loader_options o = {.batch = run->train->batch,
+                            .workers = (int)run->options->workers,
+                            .seed = run->options->seed,
+                            .epoch = position / run->steps_per_epoch,
+                            .step = position % run->steps_per_epoch,
+                            .end_epoch = run->train->epochs,
+                            .min_short_side = tsr_views_min_short_side(&run->views)};
+    run->loader = tsr_loader_open_views(run->data, &run->views, &o);
+    return tsr_status_get();
+}
+
+static tsr_status open_run(struct run *run)
+{
+    const tsr_run_options *o = run->options;
+    if (o->data == NULL || o->out == NULL) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed: a folder of images, and a "
+                        "directory for checkpoints");
+    }
+    run->views.n = run->recipe->views(&run->build, run->specs, VIEWS);
+    if (run->views.n < 0 || tsr_views_check(&run->views) != TSR_STATUS_OK) return tsr_status_get();
+    run->data = tsr_dataset_open(o->data, NULL);
+    if (run->data == NULL || make_out(o->out) != TSR_STATUS_OK) return tsr_status_get();
+    run->steps_per_epoch = tsr_dataset_count(run->data) / run->train->batch;
+    run->steps = run->steps_per_epoch * run->train->epochs;
+    run->trainer = tsr_trainer_make(run->recipe, &run->build, run->steps_per_epoch);
+    if (run->trainer == NULL) return tsr_status_get();
+    if ((o->resume ? resume(run) : refuse_used_out(run)) != TSR_STATUS_OK) return tsr_status_get();
+    run->looks = tsr_monitor_count(tsr_trainer_monitor(run->trainer));
+    run->log = tsr_run_log_open(o->out, tsr_trainer_position(run->trainer));
+    if (run->log == NULL) return tsr_status_get();
+    return open_loader(run);
+}
+
+static void close_run(struct run *run)
+{
+    tsr_loader_close(&run->loader);
+    tsr_run_log_close(&run->log);
+    tsr_trainer_free(&run->trainer);
+    tsr_dataset_close(&run->data);
+}
+
+/* ---- steps ---- */
+
+static tsr_status log_step(struct run *run, const tsr_step_result *r, double images_per_second)
+{
+    tsr_run_log_number numbers[NUMBERS] = {
+        {"loss", r->loss},
+        {"lr", r->lr},
+        {"weight_decay", r->weight_decay},
+        {"momentum_teacher", r->momentum},
+        {"gradient_norm", r->gradient_norm},
+        {"images_per_second", images_per_second},
+    };
+    int n = 6;
+    for (int i = 0; i < r->n_numbers; i++) {
+        numbers[n++] = (tsr_run_log_number){r->numbers[i].name, r->numbers[i].value};
+    }
+    const tsr_monitor *m = tsr_trainer_monitor(run->trainer);
+    if (tsr_monitor_count(m) > run->looks) {
+        run->looks = tsr_monitor_count(m);
+        const tsr_monitor_look *look = tsr_monitor_at(m, run->looks - 1);
+        for (int i = 0; i < look->n && n < NUMBERS; i++) {
+            numbers[n++] = (tsr_run_log_number){look->name[i], look->value[i]};
+        }
+        char text[TSR_MONITOR_WARNING];
+        if (tsr_monitor_warning(m, text)[0] != '\0' && run->events->warning != NULL) {
+            run->events->warning(text, run->events->user);
+        }
+    }
+    int64_t step = tsr_trainer_position(run->trainer) - 1;
+    return tsr_run_log_write(run->log, step, step / run->steps_per_epoch, numbers, n);
+}
+
+static tsr_status one_step(struct run *run, double *clock)
+{
+    const tsr_batch *batch = tsr_loader_next(run->loader);
+    if (batch == NULL) return tsr_status_get();
+    tsr_scope scope = tsr_scope_open();
+    tsr_input inputs[FIELDS];
+    tsr_step_result result;
+    int n = 0;
+    for (int i = 0; i < tsr_batch_field_count(batch) && n < FIELDS; i++, n++) {
+        const char *name = tsr_batch_field_name(batch, i);
+        inputs[n] = (tsr_input){name, tsr_batch_tensor(batch, name)};
+    }
+    tsr_trainer_step(run->trainer, inputs, n, &result);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
+    double t = now(), seconds = t - *clock;
+    *clock = t;
+    run->seconds_per_step =
+        run->seconds_per_step == 0.0 ? seconds : 0.95 * run->seconds_per_step + 0.05 * seconds;
+    int64_t position = tsr_trainer_position(run->trainer);
+    tsr_run_progress progress = {
+        .step = position,
+        .steps = run->steps,
+        .epoch = position / run->steps_per_epoch,
+        .epochs = run->train->epochs,
+        .images_per_second = (double)run->train->batch / run->seconds_per_step,
+        .seconds_left = (double)(run->steps - position) * run->seconds_per_step,
+        .result = &result};
+    if (run->events->progress != NULL) run->events->progress(&progress, run->events->user);
+    return log_step(run, &result, (double)run->train->batch / seconds);
+}
+
+static bool is_save_step(const struct run *run, int64_t position)
+{
+    int64_t every = run->options->save_every > 0 ? run->options->save_every : run->steps_per_epoch;
+    return position % every == 0 || position == run->steps;
+}
+
+static tsr_status train(struct run *run)
+{
+    double clock = now();
+    int64_t end = run->steps;
+    if (run->options->stop_after > 0 && run->options->stop_after < end) end = run->options->stop_after;
+    while (tsr_trainer_position(run->trainer) < end) {
+        if (one_step(run, &clock) != TSR_STATUS_OK) return tsr_status_get();
+        int64_t position = tsr_trainer_position(run->trainer);
+        bool stop = run->events->stop != NULL && run->events->stop(run->events->user);
+        if (is_save_step(run, position) || stop || position == end) {
+            if (save(run) != TSR_STATUS_OK) return tsr_status_get();
+            clock = now();
+        }
+        if (stop && position < run->steps) {
+            return tsr_fail(TSR_STATUS_INTERRUPTED, "stopped at step %" PRId64 " of %" PRId64
+                            "; go on with --resume --out %s", position, run->steps, run->options->out);
+        }
+    }
+    return TSR_STATUS_OK;
+}
+
+tsr_status tsr_run(const tsr_recipe *recipe, const tsr_train_options *train_options,
+                   const void *recipe_options, const tsr_run_options *options,
+                   const tsr_run_events *events)
+{
+    static const tsr_run_events silent = {0};
+    struct run run = {.recipe = recipe,
+                      .train = train_options,
+                      .recipe_options = recipe_options,
+                      .options = options,
+                      .events = events != NULL ? events : &silent};
+    run.build = (tsr_build){.train = train_options,
+                            .options = recipe_options,
+                            .dtype = TSR_DTYPE_F32,
+                            .seed = options->seed};
+    run.views.at = run.specs;
+    tsr_scope scope = tsr_scope_open();
+    if (open_run(&run) == TSR_STATUS_OK) {
+        if (run.events->started != NULL) {
+            run.events->started(run.trainer, run.data, tsr_trainer_position(run.trainer),
+                                run.events->user);
+        }
+        train(&run);
+    }
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    close_run(&run);
+    return tsr_status_get();
+}
