@@ -8,6 +8,7 @@
  *   bicubic    the same p; Keys' kernel (1981) with a = -3/4 of four neighbours, the border repeated
  *   antialias  the triangle, or Keys' kernel with a = -1/2, stretched by s where that is above 1, centred at s (i + 1/2),
  *              cut at the border and scaled to a sum of 1 (as Pillow)
+ * Where out = in (but for plain bicubic), or out = 2 in (nearest), a given scale does not count: as in PyTorch's forward.
  */
 #include "ops/ops.h"
 #include "ops/resample.h"
@@ -73,12 +74,14 @@ static bool make(const void *block, int d, tsr_taps *taps)
     const tsr_interpolate_options *o = &s->options;
     int64_t in = s->in[d], out = s->out[d];
     bool bicubic = o->mode == TSR_INTERPOLATION_BICUBIC;
-    double step = o->scale[d] > 0.0 ? 1.0 / o->scale[d] : (double)in / (double)out;
+    bool nearest = o->mode == TSR_INTERPOLATION_NEAREST;
+    bool shortcut = out == in ? !bicubic || o->antialias : nearest && out == 2 * in;
+    double step = o->scale[d] > 0.0 && !shortcut ? 1.0 / o->scale[d] : (double)in / (double)out;
     if (o->align_corners) step = out > 1 ? (double)(in - 1) / (double)(out - 1) : 0.0;
     double most = o->antialias ? fmin(2.0 * ceil(reach(bicubic, step)) + 1.0, (double)in) : 4.0;
     if (!tsr_taps__open(in, out, (int64_t)most, taps)) return false;
     for (int64_t i = 0; i < out; i++) {
-        if (o->mode == TSR_INTERPOLATION_NEAREST) {
+        if (nearest) {
             add_tap(taps, i, (int64_t)fminf(floorf((float)i * (float)step), (float)in), 1.0);
             continue;
         }
