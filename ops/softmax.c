@@ -155,16 +155,6 @@ static const tsr_sample samples[] = {
     {"empty", 1, 1, {{{2, {0, 3}}}}, call, &(const struct call){1, false}},
     {"log rows", 1, 1, {{{2, {3, 7}}}}, call, &(const struct call){-1, true}},
     {"log columns", 1, 1, {{{2, {4, 3}}}}, call, &(const struct call){0, true}},
-    {"log vector",
-     1,
-     1,
-     {{{
-           1,
-           {9},
-       },
-       -20.0,
-       20.0}},
-     call,
-     &(const struct call){0, true}},
+    {"log vector", 1, 1, {{{1, {9}}, -20.0, 20.0}}, call, &(const struct call){0, true}},
 };
 TSR_SAMPLES(softmax, samples);

@@ -36,6 +36,14 @@ typedef struct tsr_kernels {
     /* The gradient of either, recomputed from x and stats. */
     void (*softmax_backward)(void *dx, const void *g, const void *x, const void *stats,
                              int64_t rows, int64_t d, bool logarithm);
+
+    /* In place, scores w [rows, n] to weights softmax(scale w + bias), with stats [rows, 2] as softmax's; again: with the
+     * stats that an earlier call left. bias optional, its rows bias_row elements apart. */
+    void (*attention_weights)(void *w, void *stats, const void *bias, int64_t bias_row,
+                              int64_t rows, int64_t n, double scale, bool again);
+    /* In place, d weights dw [rows, n] to d scores; dbias optional. */
+    void (*attention_backward)(void *dw, void *dbias, const void *w, int64_t rows, int64_t n,
+                               double scale);
 } tsr_kernels;
 
 /* The table of this type (f32 or f64) for the level of tsr_cpu__level(). */

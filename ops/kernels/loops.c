@@ -261,6 +261,57 @@ static void softmax_backward(void *dx_, const void *g_, const void *x_, const vo
     }
 }
 
+/* ---- attention ---- */
+
+static void attention_weights(void *w_, void *stats_, const void *bias_, int64_t bias_row,
+                              int64_t rows, int64_t n, double scale_, bool again)
+{
+    real *restrict w = w_, *restrict stats = stats_;
+    const real *restrict bias = bias_;
+    const real scale = (real)scale_;
+    for (int64_t r = 0; r < rows; r++, w += n) {
+        if (bias != NULL) {
+            for (int64_t j = 0; j < n; j++) w[j] = scale * w[j] + bias[r * bias_row + j];
+        } else {
+            for (int64_t j = 0; j < n; j++) w[j] *= scale;
+        }
+        const real m = again ? stats[2 * r] : row_maximum(w, n);
+        real s = 0;
+        if (again) {
+            s = stats[2 * r + 1];
+            for (int64_t j = 0; j < n; j++) w[j] = exponential(w[j] - m);
+        } else {
+#pragma omp simd reduction(+ : s)
+            for (int64_t j = 0; j < n; j++) {
+                const real e = exponential(w[j] - m);
+                w[j] = e;
+                s += e;
+            }
+            stats[2 * r] = m;
+            stats[2 * r + 1] = s;
+        }
+        const real inverse = 1 / s;
+        for (int64_t j = 0; j < n; j++) w[j] *= inverse;
+    }
+}
+
+static void attention_backward(void *dw_, void *dbias_, const void *w_, int64_t rows, int64_t n,
+                               double scale_)
+{
+    real *restrict dw = dw_, *restrict dbias = dbias_;
+    const real *restrict w = w_;
+    const real scale = (real)scale_;
+    for (int64_t r = 0; r < rows; r++, dw += n, w += n) {
+        real sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < n; j++) sum += w[j] * dw[j];
+        if (dbias != NULL) {
+            for (int64_t j = 0; j < n; j++) dbias[r * n + j] = w[j] * (dw[j] - sum);
+        }
+        for (int64_t j = 0; j < n; j++) dw[j] = scale * (w[j] * (dw[j] - sum));
+    }
+}
+
 extern const tsr_kernels TSR_KERNELS;
 const tsr_kernels TSR_KERNELS = {
     .fill_rows = fill_rows,
@@ -272,4 +323,6 @@ const tsr_kernels TSR_KERNELS = {
     .layer_norm_backward = layer_norm_backward,
     .softmax = softmax,
     .softmax_backward = softmax_backward,
+    .attention_weights = attention_weights,
+    .attention_backward = attention_backward,
 };

@@ -1,0 +1,496 @@
+/*
+ * y = P v with P = softmax(S) over its rows, S = scale q k^T + bias: q [..., M, D], k [..., N, D], v [..., N, E], y [..., M, E].
+ * With dropout, y = Z P v elementwise in P, Z being 0 or 1 / (1 - dropout).
+ *
+ * With g = dy: dv = (Z P)^T g; dP = Z g v^T; dS = P (dP - rowsum(P dP)), the gradient of softmax; then dbias = dS summed down
+ * to bias, dq = scale dS k, dk = scale dS^T q.
+ *
+ * Both ways work on blocks of rows of q, whose scores [block, N] stay in the cache: no M x N matrix is kept. Backward computes
+ * P again from the maximum and the sum of each row (together its log-sum-exp; apart they give the bits of forward). A matrix
+ * of the batch belongs to one thread, its blocks run in order. Results lie in memory as q, k and v do, so that heads split off
+ * by a permuted view are put together again without a copy.
+ */
+#include "autograd/loop.h"
+#include "ops/gemm.h"
+#include "ops/kernels/kernels.h"
+#include "ops/ops.h"
+#include "ops/rows.h"
+#include "ops/samples.h"
+
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+static const char name[] = "scaled_dot_product_attention";
+
+struct attention {
+    double scale, dropout;
+    tsr_rng rng;
+};
+
+/* One operand: matrices [rows, columns] along the leading dimensions. */
+struct operand {
+    char *data;
+    int64_t stride[TSR_MAX_DIMS], row, column;
+};
+
+struct problem {
+    tsr_dtype dtype;
+    size_t size; /* of an element */
+    tsr_shape leading;
+    int64_t batch, m, n, d, e;
+    int64_t block, blocks; /* rows of q in a block */
+};
+
+/* ---- shapes ---- */
+
+static tsr_shape matrix_shape(const struct problem *p, int64_t rows, int64_t columns)
+{
+    tsr_shape shape = p->leading;
+    shape.size[shape.ndim++] = rows;
+    shape.size[shape.ndim++] = columns;
+    return shape;
+}
+
+static bool check_operand(const char *argument, tsr_tensor *t, const struct problem *p,
+                          int64_t rows, int64_t columns)
+{
+    tsr_shape wanted = matrix_shape(p, rows, columns);
+    if (!tsr_rows__dtype_fits(name, argument, t, "q", p->dtype)) return false;
+    if (tsr_shape_equal(tsr_tensor_shape(t), wanted)) return true;
+    char got[TSR_SHAPE_TEXT], text[TSR_SHAPE_TEXT];
+    tsr_fail(TSR_STATUS_SHAPE, "%s: %s has shape %s, expected %s", name, argument,
+             tsr_shape_text(tsr_tensor_shape(t), got), tsr_shape_text(wanted, text));
+    return false;
+}
+
+static bool check_bias(tsr_tensor *bias, const struct problem *p)
+{
+    if (bias == NULL) return true;
+    tsr_shape wanted = matrix_shape(p, p->m, p->n), both;
+    if (!tsr_rows__dtype_fits(name, "bias", bias, "q", p->dtype)) return false;
+    if (tsr_shape_broadcast(tsr_tensor_shape(bias), wanted, &both) &&
+        tsr_shape_equal(both, wanted)) {
+        return true;
+    }
+    char got[TSR_SHAPE_TEXT], text[TSR_SHAPE_TEXT];
+    tsr_fail(TSR_STATUS_SHAPE, "%s: bias has shape %s, which does not stretch to %s", name,
+             tsr_shape_text(tsr_tensor_shape(bias), got), tsr_shape_text(wanted, text));
+    return false;
+}
+
+static bool shape_rule(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v, tsr_tensor *bias,
+                       struct problem *p)
+{
+    /* Scores of one block: 64 Ki elements, which a core's cache holds. */
+    enum { BLOCK_SCORES = 65536, LEAST_ROWS = 16 };
+    if (!tsr_rows__is_real(name, "q", q)) return false;
+    if (tsr_tensor_ndim(q) < 2) {
+        char got[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE, "%s: q has shape %s, expected [..., M, D]", name,
+                 tsr_shape_text(tsr_tensor_shape(q), got));
+        return false;
+    }
+    *p = (struct problem){.dtype = tsr_tensor_dtype(q), .leading = tsr_tensor_shape(q)};
+    p->size = tsr_dtype_size(p->dtype);
+    p->leading.ndim -= 2;
+    p->batch = tsr_shape_numel(p->leading);
+    p->m = tsr_tensor_size(q, -2);
+    p->d = tsr_tensor_size(q, -1);
+    p->n = tsr_tensor_size(k, -2);
+    p->e = tsr_tensor_size(v, -1);
+    int64_t most = BLOCK_SCORES / (p->n > 0 ? p->n : 1);
+    if (most < LEAST_ROWS) most = LEAST_ROWS;
+    p->blocks = (p->m + most - 1) / most;
+    p->block = p->blocks > 0 ? (p->m + p->blocks - 1) / p->blocks : 0;
+    return check_operand("k", k, p, p->n, p->d) && check_operand("v", v, p, p->n, p->e) &&
+           check_bias(bias, p);
+}
+
+static int64_t rows_in(const struct problem *p, int64_t block)
+{
+    int64_t left = p->m - block * p->block;
+    return left < p->block ? left : p->block;
+}
+
+/* ---- operands ---- */
+
+/* t's own memory where BLIS takes its strides, else a packed copy's. */
+static bool make_operand(tsr_tensor *t, struct operand *o)
+{
+    if (t == NULL) return false;
+    int n = tsr_tensor_ndim(t);
+    const int64_t *strides = tsr_tensor_strides(t);
+    if (strides[n - 1] != 1 && strides[n - 2] != 1) {
+        t = tsr_tensor_packed(t);
+        if (t == NULL) return false;
+        strides = tsr_tensor_strides(t);
+    }
+    for (int d = 0; d < n - 2; d++) o->stride[d] = strides[d];
+    o->row = strides[n - 2];
+    o->column = strides[n - 1];
+    o->data = (char *)tsr_tensor_data(t);
+    return true;
+}
+
+/* The bias as an operand with rows of n adjacent elements; data NULL where there is none. */
+static bool make_bias(tsr_tensor *bias, const struct problem *p, struct operand *o)
+{
+    o->data = NULL;
+    if (bias == NULL) return true;
+    tsr_shape shape = tsr_tensor_shape(bias), full = matrix_shape(p, p->m, p->n);
+    int64_t strides[TSR_MAX_DIMS], last = shape.ndim - 1;
+    for (int d = 0; d <= last; d++) strides[d] = tsr_tensor_strides(bias)[d];
+    if (last < 0) {
+        shape.ndim = 1;
+        last = 0;
+        shape.size[0] = 1;
+    }
+    if (shape.size[last] != p->n) {
+        shape.size[last] = p->n;
+        strides[last] = 0;
+    }
+    bias = tsr_tensor_view(bias, shape, strides, 0);
+    if (bias != NULL && p->n > 1 && strides[last] != 1) bias = tsr_tensor_packed(bias);
+    if (bias == NULL) return false;
+    tsr_loop__broadcast(shape, tsr_tensor_strides(bias), full, o->stride);
+    o->row = o->stride[full.ndim - 2];
+    o->column = 1;
+    o->data = (char *)tsr_tensor_data(bias);
+    return true;
+}
+
+/* Rows from `row` on of matrix `h` of the batch. */
+static tsr_matrix at(const struct operand *o, const struct problem *p, int64_t h, int64_t row)
+{
+    int64_t offset = row * o->row;
+    for (int d = p->leading.ndim - 1; d >= 0; d--) {
+        offset += h % p->leading.size[d] * o->stride[d];
+        h /= p->leading.size[d];
+    }
+    return (tsr_matrix){o->data + offset * (int64_t)p->size, o->row, o->column};
+}
+
+static tsr_matrix transposed(tsr_matrix m)
+{
+    return (tsr_matrix){m.data, m.column, m.row};
+}
+
+/* A new [..., rows, columns] whose dimensions lie in memory in the order of like's, the columns innermost. */
+static tsr_tensor *empty_like(tsr_tensor *like, const struct problem *p, int64_t rows,
+                              int64_t columns, struct operand *o)
+{
+    tsr_shape shape = matrix_shape(p, rows, columns), memory = shape;
+    int order[TSR_MAX_DIMS], last = shape.ndim - 1;
+    const int64_t *of_like = tsr_tensor_strides(like);
+    for (int i = 0; i < last; i++) {
+        int j = i;
+        for (; j > 0 && of_like[order[j - 1]] < of_like[i]; j--) order[j] = order[j - 1];
+        order[j] = i;
+    }
+    for (int i = 0; i < last; i++) memory.size[i] = shape.size[order[i]];
+    int64_t strides[TSR_MAX_DIMS], stride = columns;
+    strides[last] = 1;
+    for (int i = last - 1; i >= 0; i--) {
+        strides[order[i]] = stride;
+        stride *= memory.size[i];
+    }
+    tsr_tensor *t = tsr_empty(p->dtype, memory);
+    if (t == NULL) return NULL;
+    char *data = tsr_tensor_data_mut(t);
+    t = tsr_tensor_view(t, shape, strides, 0);
+    *o = (struct operand){data, {0}, strides[last - 1], 1};
+    memcpy(o->stride, strides, sizeof o->stride);
+    return t;
+}
+
+static int threads_for(const struct problem *p, int64_t tasks)
+{
+    return tasks > 1 ? tsr_loop__threads(p->batch * p->m * p->n) : 1;
+}
+
+/* ---- dropout ---- */
+
+/* Drops what tsr_dropout would drop of the whole [..., M, N], in rows row .. row + rows - 1 of matrix h. */
+static void drop(const struct attention *s, const struct problem *p, int64_t h, int64_t row,
+                 int64_t rows, char *w)
+{
+    int64_t numel = p->batch * p->m * p->n;
+    if (numel == 0) return;
+    int64_t first = p->leading.ndim > 0 ? p->leading.size[0] : p->m, width = numel / first;
+    double scale = 1.0 / (1.0 - s->dropout), threshold = s->dropout * 0x1p32;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t element = (h * p->m + row + r) * p->n, place = element % width;
+        tsr_rng rng = s->rng;
+        rng.sample += (uint32_t)(element / width);
+        rng.index += (uint32_t)(place / 4);
+        rng.left = 0;
+        for (int64_t skip = place % 4; skip > 0; skip--) tsr_rng_u32(&rng);
+        for (int64_t j = r * p->n; j < (r + 1) * p->n; j++) {
+            double factor = (double)tsr_rng_u32(&rng) >= threshold ? scale : 0.0;
+            if (p->dtype == TSR_DTYPE_F32) {
+                ((float *)w)[j] *= (float)factor;
+            } else {
+                ((double *)w)[j] *= factor;
+            }
+        }
+    }
+}
+
+/* ---- forward ---- */
+
+struct run {
+    const struct attention *s;
+    struct problem p;
+    struct operand q, k, v, bias, y;
+    char *stats;
+};
+
+/* Weights of a block, before dropout, into w [rows, n]. */
+static void block_weights(const struct run *t, int64_t h, int64_t row, int64_t rows, char *w,
+                          bool again)
+{
+    const struct problem *p = &t->p;
+    tsr__gemm(p->dtype, rows, p->n, p->d, at(&t->q, p, h, row), transposed(at(&t->k, p, h, 0)), 0.0,
+              (tsr_matrix){w, p->n, 1});
+    char *stats = t->stats + (size_t)(h * p->m + row) * 2 * p->size;
+    const void *bias = t->bias.data != NULL ? at(&t->bias, p, h, row).data : NULL;
+    tsr_kernels__get(p->dtype)->attention_weights(w, stats, bias, t->bias.row, rows, p->n,
+                                                  t->s->scale, again);
+}
+
+static void forward_block(const struct run *t, int64_t h, int64_t block, char *w, char *weights)
+{
+    const struct problem *p = &t->p;
+    int64_t row = block * p->block, rows = rows_in(p, block);
+    block_weights(t, h, row, rows, w, false);
+    if (weights != NULL) {
+        size_t line = (size_t)p->n * p->size;
+        memcpy(weights + (size_t)(h * p->m + row) * line, w, (size_t)rows * line);
+    }
+    if (t->s->dropout > 0.0) drop(t->s, p, h, row, rows, w);
+    tsr__gemm(p->dtype, rows, p->e, p->n, (tsr_matrix){w, p->n, 1}, at(&t->v, p, h, 0), 0.0,
+              at(&t->y, p, h, row));
+}
+
+static tsr_tensor *forward(tsr_tensors in, const struct attention *s, const struct problem *p,
+                           tsr_tensor **stats, tsr_tensor *weights)
+{
+    struct run t = {.s = s, .p = *p};
+    tsr_tensor *y = empty_like(in.at[0], p, p->m, p->e, &t.y);
+    *stats = tsr_empty(p->dtype, TSR_SHAPE(p->batch, p->m, 2));
+    if (y == NULL || *stats == NULL || !make_operand(in.at[0], &t.q) ||
+        !make_operand(in.at[1], &t.k) || !make_operand(in.at[2], &t.v) ||
+        !make_bias(in.at[3], p, &t.bias)) {
+        return NULL;
+    }
+    t.stats = tsr_tensor_data_mut(*stats);
+    char *weights_data = tsr_tensor_data_mut(weights);
+    int64_t tasks = p->batch * p->blocks;
+    int threads = threads_for(p, tasks);
+    size_t bytes = ((size_t)(p->block * p->n) * p->size + 63) & ~(size_t)63;
+    char *scratch = tsr_alloc((size_t)threads * bytes + 64);
+    if (scratch == NULL) return NULL;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < tasks; i++) {
+        forward_block(&t, i / p->blocks, i % p->blocks,
+                      scratch + (size_t)omp_get_thread_num() * bytes, weights_data);
+    }
+    tsr_free(scratch);
+    return y;
+}
+
+/* ---- backward ---- */
+
+struct backward_run {
+    struct run run;
+    struct operand g, dq, dk, dv;
+    char *dbias; /* [..., M, N] */
+    bool wants[4];
+};
+
+/* One block; scratch holds two matrices [block, n], or three with dropout. */
+static void backward_block(const struct backward_run *t, int64_t h, int64_t block, char *scratch)
+{
+    const struct problem *p = &t->run.p;
+    const struct attention *s = t->run.s;
+    int64_t row = block * p->block, rows = rows_in(p, block);
+    size_t bytes = (size_t)(p->block * p->n) * p->size;
+    char *w = scratch, *dw = scratch + bytes, *dropped = w;
+    double beta = block > 0 ? 1.0 : 0.0;
+    tsr_matrix g = at(&t->g, p, h, row), ds = {dw, p->n, 1};
+    block_weights(&t->run, h, row, rows, w, true);
+    if (t->wants[2]) {
+        if (s->dropout > 0.0) {
+            dropped = scratch + 2 * bytes;
+            memcpy(dropped, w, (size_t)(rows * p->n) * p->size);
+            drop(s, p, h, row, rows, dropped);
+        }
+        tsr__gemm(p->dtype, p->n, p->e, rows, (tsr_matrix){dropped, 1, p->n}, g, beta,
+                  at(&t->dv, p, h, 0));
+    }
+    if (!t->wants[0] && !t->wants[1] && !t->wants[3]) return;
+    tsr__gemm(p->dtype, rows, p->n, p->e, g, transposed(at(&t->run.v, p, h, 0)), 0.0, ds);
+    if (s->dropout > 0.0) drop(s, p, h, row, rows, dw);
+    size_t line = (size_t)p->n * p->size;
+    char *dbias = t->dbias != NULL ? t->dbias + (size_t)(h * p->m + row) * line : NULL;
+    tsr_kernels__get(p->dtype)->attention_backward(dw, dbias, w, rows, p->n, s->scale);
+    if (t->wants[0]) {
+        tsr__gemm(p->dtype, rows, p->d, p->n, ds, at(&t->run.k, p, h, 0), 0.0,
+                  at(&t->dq, p, h, row));
+    }
+    if (t->wants[1]) {
+        tsr__gemm(p->dtype, p->n, p->d, rows, transposed(ds), at(&t->run.q, p, h, row), beta,
+                  at(&t->dk, p, h, 0));
+    }
+}
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    tsr_tensor *in[4], *grads[4] = {0};
+    struct backward_run t = {.run.s = tsr_node_block(node)};
+    for (int i = 0; i < 4; i++) {
+        in[i] = tsr_node_input(node, i);
+        t.wants[i] = tsr_node_wants(node, i);
+    }
+    if (!shape_rule(in[0], in[1], in[2], in[3], &t.run.p)) return;
+    const struct problem *p = &t.run.p;
+    if (!make_operand(in[0], &t.run.q) || !make_operand(in[1], &t.run.k) ||
+        !make_operand(in[2], &t.run.v) || !make_bias(in[3], p, &t.run.bias) ||
+        !make_operand(grad_outputs[0], &t.g)) {
+        return;
+    }
+    t.run.stats = (char *)tsr_tensor_data(tsr_node_saved(node, 0));
+    if (t.wants[0]) grads[0] = empty_like(in[0], p, p->m, p->d, &t.dq);
+    if (t.wants[1]) grads[1] = empty_like(in[1], p, p->n, p->d, &t.dk);
+    if (t.wants[2]) grads[2] = empty_like(in[2], p, p->n, p->e, &t.dv);
+    if (t.wants[3]) grads[3] = tsr_empty(p->dtype, matrix_shape(p, p->m, p->n));
+    if (tsr_status_get() != TSR_STATUS_OK) return;
+    t.dbias = tsr_tensor_data_mut(grads[3]);
+    for (int i = 1; i < 3; i++) {
+        if (p->m == 0 && grads[i] != NULL) tsr_tensor_fill(grads[i], 0.0);
+    }
+    int threads = threads_for(p, p->batch);
+    int matrices = t.run.s->dropout > 0.0 ? 3 : 2;
+    size_t bytes = ((size_t)(matrices * p->block * p->n) * p->size + 63) & ~(size_t)63;
+    char *scratch = tsr_alloc((size_t)threads * bytes + 64);
+    if (scratch == NULL) return;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t h = 0; h < p->batch; h++) {
+        for (int64_t b = 0; b < p->blocks; b++) {
+            backward_block(&t, h, b, scratch + (size_t)omp_get_thread_num() * bytes);
+        }
+    }
+    tsr_free(scratch);
+    for (int i = 0; i < 3; i++) grad_inputs[i] = grads[i];
+    if (t.wants[3]) grad_inputs[3] = tsr_sum_to(grads[3], tsr_tensor_shape(in[3]));
+}
+
+static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
+{
+    const struct attention *s = block;
+    tsr_tensor *scores = tsr_matmul(in.at[0], tsr_transpose(in.at[1], -2, -1));
+    scores = tsr_affine(scores, s->scale, 0.0);
+    if (in.at[3] != NULL) scores = tsr_add(scores, in.at[3]);
+    tsr_tensor *weights = tsr_dropout(tsr_softmax(scores, -1), s->dropout, s->rng);
+    outputs[0] = tsr_matmul(weights, in.at[2]);
+}
+
+static const tsr_op op = {.name = name,
+                          .block_size = sizeof(struct attention),
+                          .backward = backward,
+                          .definition = definition};
+
+tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v,
+                                             tsr_tensor *bias, const tsr_attention_options *options,
+                                             tsr_tensor **weights)
+{
+    struct problem p;
+    if (q == NULL || k == NULL || v == NULL || !shape_rule(q, k, v, bias, &p)) return NULL;
+    struct attention s = {0};
+    if (options != NULL) s = (struct attention){options->scale, options->dropout, options->rng};
+    if (s.scale == 0.0) s.scale = 1.0 / sqrt((double)p.d);
+    if (!(s.dropout >= 0.0 && s.dropout < 1.0)) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "%s: dropout is %g, expected 0 to below 1", name, s.dropout);
+        return NULL;
+    }
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensors in = TSR_TENSORS(q, k, v, bias);
+    tsr_tensor *stats = NULL, *y = NULL, *w = NULL;
+    if (weights != NULL) w = tsr_empty(p.dtype, matrix_shape(&p, p.m, p.n));
+    if (weights == NULL || w != NULL) y = forward(in, &s, &p, &stats, w);
+    y = tsr_record(&op, &s, in, TSR_TENSORS(stats), TSR_TENSORS(y));
+    tsr_scope_close(&scope, TSR_TENSORS(y, w));
+    if (weights != NULL && y != NULL) *weights = w;
+    return y;
+}
+
+struct call {
+    tsr_attention_options options;
+    bool heads; /* q, k and v are [B, tokens, heads, D] and are permuted */
+};
+
+static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out;
+    const struct call *c = ((const tsr_sample *)user)->args;
+    tsr_attention_options options = c->options;
+    options.rng = tsr_rng_make(5, 1, 0, tsr_rng_purpose("attention"));
+    tsr_tensor *x[3];
+    for (int i = 0; i < 3; i++) {
+        x[i] = c->heads ? tsr_permute(in.at[i], (const int[]){0, 2, 1, 3}) : in.at[i];
+    }
+    out[0] = tsr_scaled_dot_product_attention(x[0], x[1], x[2], in.at[3], &options, NULL);
+}
+
+#define ABSENT                                                                                     \
+    {                                                                                              \
+        .absent = true                                                                             \
+    }
+
+static const struct call plain = {0}, scaled = {.options = {.scale = 0.7}}, heads = {.heads = true},
+                         dropped = {.options = {.dropout = 0.3}};
+
+static const tsr_sample samples[] = {
+    {"one matrix", 4, 1, {{{2, {3, 4}}}, {{2, {5, 4}}}, {{2, {5, 2}}}, ABSENT}, call, &plain},
+    {"batch", 4, 1, {{{3, {2, 3, 4}}}, {{3, {2, 3, 4}}}, {{3, {2, 3, 4}}}, ABSENT}, call, &scaled},
+    {"heads",
+     4,
+     1,
+     {{{4, {2, 3, 2, 4}}}, {{4, {2, 5, 2, 4}}}, {{4, {2, 5, 2, 3}}}, ABSENT},
+     call,
+     &heads},
+    {"bias of heads",
+     4,
+     1,
+     {{{4, {2, 3, 2, 4}}}, {{4, {2, 5, 2, 4}}}, {{4, {2, 5, 2, 3}}}, {{3, {2, 3, 5}}}},
+     call,
+     &heads},
+    {"bias column",
+     4,
+     1,
+     {{{3, {2, 3, 4}}}, {{3, {2, 3, 4}}}, {{3, {2, 3, 4}}}, {{2, {3, 1}}}},
+     call,
+     &plain},
+    {"dropout",
+     4,
+     1,
+     {{{3, {2, 3, 4}}}, {{3, {2, 5, 4}}}, {{3, {2, 5, 2}}}, {{1, {5}}}},
+     call,
+     &dropped},
+    {"dropout without batch",
+     4,
+     1,
+     {{{2, {3, 4}}}, {{2, {5, 4}}}, {{2, {5, 2}}}, ABSENT},
+     call,
+     &dropped},
+    {"no rows", 4, 1, {{{2, {0, 4}}}, {{2, {5, 4}}}, {{2, {5, 2}}}, ABSENT}, call, &plain},
+    {"empty batch",
+     4,
+     1,
+     {{{3, {0, 3, 4}}}, {{3, {0, 5, 4}}}, {{3, {0, 5, 2}}}, ABSENT},
+     call,
+     &plain},
+};
+TSR_SAMPLES(scaled_dot_product_attention, samples);
