@@ -36,7 +36,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
         }
         grad_inputs[1] = dweight;
     }
-    if (tsr_node_wants(node, 2)) grad_inputs[2] = tsr_sum(dy, (const int[]){0, 2, 3}, 3, false);
+    if (tsr_node_wants(node, 2)) {
+        tsr_tensor *sums = tsr_sum_to(dy, TSR_SHAPE(c->filters, 1, 1));
+        grad_inputs[2] = tsr_reshape(sums, TSR_SHAPE(c->filters));
+    }
 }
 
 static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outputs)

@@ -92,7 +92,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                   (tsr_matrix){tsr_tensor_data_mut(dweight), s->cells, 1});
         grad_inputs[1] = dweight;
     }
-    if (tsr_node_wants(node, 2)) grad_inputs[2] = tsr_sum(dy, (const int[]){0, 1, 2}, 3, false);
+    if (tsr_node_wants(node, 2)) grad_inputs[2] = tsr_sum_to(dy, TSR_SHAPE(s->width));
 }
 
 static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outputs)
