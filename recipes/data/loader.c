@@ -332,8 +332,9 @@ static tsr_status make_places(tsr_loader *loader, const tsr_field *fields, int n
     loader->n_places = loader->options.prefetch + 1;
     loader->order = tsr_alloc((size_t)tsr_dataset_count(loader->data) * sizeof *loader->order);
     loader->places = tsr_alloc((size_t)loader->n_places * sizeof *loader->places);
-    if (loader->order == NULL || loader->places == NULL) return tsr_status_get();
+    if (loader->places == NULL) return tsr_status_get();
     memset(loader->places, 0, (size_t)loader->n_places * sizeof *loader->places);
+    if (loader->order == NULL) return tsr_status_get();
     for (int p = 0; p < loader->n_places; p++) {
         struct place *place = &loader->places[p];
         place->order = tsr_alloc((size_t)loader->options.batch * sizeof *place->order);
