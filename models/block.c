@@ -69,16 +69,16 @@ tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_ten
     return x;
 }
 
-tsr_block *tsr_block_new(const tsr_block_config *config)
+tsr_transformer_block *tsr_transformer_block_new(const tsr_transformer_block_config *config)
 {
-    tsr_block_config c = *config;
+    tsr_transformer_block_config c = *config;
     if (c.eps == 0.0) c.eps = 1e-6;
     if (!(c.drop_path >= 0.0 && c.drop_path < 1.0)) {
         tsr_fail(TSR_STATUS_ARGUMENT, "block: drop_path is %g, expected 0 or more, below 1",
                  c.drop_path);
         return NULL;
     }
-    tsr_block *m = tsr_module_new(sizeof *m, "block", c.dtype);
+    tsr_transformer_block *m = tsr_module_new(sizeof *m, "block", c.dtype);
     if (m == NULL) return NULL;
     tsr_module *base = &m->module;
     m->drop_path = c.drop_path;
@@ -96,8 +96,8 @@ tsr_block *tsr_block_new(const tsr_block_config *config)
 }
 
 /* x + drop_path(gamma y); branch 0 or 1 tells the random numbers of the two apart. */
-static tsr_tensor *residual(const tsr_block *m, tsr_tensor *x, tsr_tensor *y, tsr_tensor *gamma,
-                            const tsr_rng *rng, uint32_t branch)
+static tsr_tensor *residual(const tsr_transformer_block *m, tsr_tensor *x, tsr_tensor *y,
+                            tsr_tensor *gamma, const tsr_rng *rng, uint32_t branch)
 {
     if (gamma != NULL) y = tsr_mul(y, gamma);
     if (m->module.training && m->drop_path > 0.0) {
@@ -108,8 +108,8 @@ static tsr_tensor *residual(const tsr_block *m, tsr_tensor *x, tsr_tensor *y, ts
     return tsr_add(x, y);
 }
 
-tsr_tensor *tsr_block_forward(const tsr_block *m, tsr_tensor *x, const tsr_rng *rng,
-                              tsr_tensor **weights)
+tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_tensor *x,
+                                          const tsr_rng *rng, tsr_tensor **weights)
 {
     if (weights != NULL) *weights = NULL;
     if (m == NULL || x == NULL) return NULL;

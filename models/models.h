@@ -243,28 +243,29 @@ TSR_API tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x,
  * equations 2 and 3); d is drop path (Huang et al. 2016), gamma LayerScale (Touvron et al. 2021,
  * equation 10). Children norm1, attn, norm2, mlp.
  */
-typedef struct tsr_block {
+typedef struct tsr_transformer_block {
     tsr_module module;
     double drop_path;
     tsr_tensor *gamma_1, *gamma_2; /* NULL without LayerScale */
     tsr_norm_layer *norm1, *norm2;
     tsr_attention *attn;
     tsr_mlp *mlp;
-} tsr_block;
+} tsr_transformer_block;
 
-typedef struct tsr_block_config {
+typedef struct tsr_transformer_block_config {
     int64_t dim, heads, hidden; /* hidden: of the MLP */
     bool qkv_bias;
     double drop_path;   /* probability that a sample skips a branch in training */
     double layer_scale; /* initial gamma; 0: none */
     double eps;         /* of the layer norms; 0: 1e-6 */
     tsr_dtype dtype;
-} tsr_block_config;
-TSR_API tsr_block *tsr_block_new(const tsr_block_config *config);
+} tsr_transformer_block_config;
+TSR_API tsr_transformer_block *
+tsr_transformer_block_new(const tsr_transformer_block_config *config);
 /* x [B, T, D] -> [B, T, D]. rng: may be NULL in evaluation or where drop_path is 0. weights as
  * above, may be NULL. */
-TSR_API tsr_tensor *tsr_block_forward(const tsr_block *m, tsr_tensor *x, const tsr_rng *rng,
-                                      tsr_tensor **weights);
+TSR_API tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_tensor *x,
+                                                  const tsr_rng *rng, tsr_tensor **weights);
 
 /* ------------------------------------------------------------------ ViT ----------------------- */
 
@@ -302,7 +303,7 @@ typedef struct tsr_vit {
     tsr_tensor *cls_token, *pos_embed, *masked_embed;
     tsr_conv_layer *patch_embed;
     tsr_norm_layer *norm, *fc_norm;
-    tsr_block *blocks[]; /* [depth] */
+    tsr_transformer_block *blocks[]; /* [depth] */
 } tsr_vit;
 
 TSR_API tsr_vit *tsr_vit_new(const tsr_vit_config *config);

@@ -253,7 +253,7 @@ void tsr_module_list_free(tsr_module_list **list)
     *list = NULL;
 }
 
-/* NULL if there is no such name. Lists of like trees have like orders: the search begins at hint. */
+/* NULL if there is none. Lists of like trees have like orders: the search begins at hint. */
 static const tsr_module_entry *find_entry(const tsr_module_list *list, const char *name,
                                           int64_t hint)
 {
@@ -484,7 +484,7 @@ tsr_status tsr_module_ema(tsr_module *teacher, const tsr_module *student, double
                               e->name, tsr_shape_text(shape, a), tsr_shape_text(wanted, b));
             goto end;
         }
-        /* The tensor for now: nobody's data is taken for writing before all shapes are known to fit. */
+        /* The handle for now: no data is taken for writing before all shapes are known to fit. */
         pairs[n++] = (struct pair){t, tsr_tensor_data(e->tensor), tsr_tensor_numel(t), chunks};
         chunks += (tsr_tensor_numel(t) + EMA_CHUNK - 1) / EMA_CHUNK;
     }

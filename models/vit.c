@@ -93,16 +93,16 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
         snprintf(name, sizeof name, "blocks.%" PRId64, i);
         /* linspace(0, drop_path, depth) */
         double rate = c.depth == 1 ? 0.0 : c.drop_path * (double)i / (double)(c.depth - 1);
-        m->blocks[i] = tsr_module_child(
-            base, name,
-            tsr_block_new(&(tsr_block_config){.dim = c.dim,
-                                              .heads = c.heads,
-                                              .hidden = (int64_t)((double)c.dim * c.mlp_ratio),
-                                              .qkv_bias = c.qkv_bias,
-                                              .drop_path = rate,
-                                              .layer_scale = c.layer_scale,
-                                              .eps = c.eps,
-                                              .dtype = c.dtype}));
+        m->blocks[i] = tsr_module_child(base, name,
+                                        tsr_transformer_block_new(&(tsr_transformer_block_config){
+                                            .dim = c.dim,
+                                            .heads = c.heads,
+                                            .hidden = (int64_t)((double)c.dim * c.mlp_ratio),
+                                            .qkv_bias = c.qkv_bias,
+                                            .drop_path = rate,
+                                            .layer_scale = c.layer_scale,
+                                            .eps = c.eps,
+                                            .dtype = c.dtype}));
     }
     tsr_norm_layer *norm = tsr_norm_new(TSR_NORM_LAYER, c.dim, c.eps, c.dtype);
     if (c.mean_pooling) {
@@ -189,10 +189,10 @@ static tsr_tensor *renew(tsr_scope *scope, tsr_tensor *x)
 
 static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x, const tsr_vit_options *options)
 {
-    if (options == NULL) return tsr_block_forward(m->blocks[i], x, NULL, NULL);
+    if (options == NULL) return tsr_transformer_block_forward(m->blocks[i], x, NULL, NULL);
     tsr_rng rng = options->rng;
     rng.purpose += 2 * (uint32_t)i;
-    return tsr_block_forward(m->blocks[i], x, &rng, NULL);
+    return tsr_transformer_block_forward(m->blocks[i], x, &rng, NULL);
 }
 
 /* Blocks 0 .. n; each block's input dies as soon as nothing needs it. */

@@ -1,0 +1,340 @@
+#include "tests/models/golden.h"
+
+static tsr_vit_config small_config(tsr_dtype dtype)
+{
+    return (tsr_vit_config){.image_size = 32,
+                            .patch_size = 8,
+                            .dim = 48,
+                            .depth = 3,
+                            .heads = 3,
+                            .qkv_bias = true,
+                            .masked = true,
+                            .dtype = dtype};
+}
+
+static void compare_vit(const char *name, double layer_scale, tsr_dtype dtype)
+{
+    tsr_safetensors *file = golden_open(name);
+    double tolerance = tolerance_of(dtype);
+    tsr_vit_config config = small_config(dtype);
+    config.layer_scale = layer_scale;
+    tsr_vit *vit = tsr_vit_new(&config);
+    assert_ok();
+    golden_load(&vit->module, file, true);
+
+    tsr_tensor *images = golden(file, "in.images", dtype);
+    tsr_vit_options masked = {.mask = golden(file, "in.mask", dtype)};
+    tsr_tape *tape = tsr_tape_open();
+    tsr_tensor *tokens = tsr_vit_forward(vit, images, &masked);
+    assert_near(tokens, golden(file, "out.masked_tokens", dtype), tolerance, "masked_tokens");
+    tsr_backward(tape, probe(tokens, golden(file, "in.probe", dtype)), NULL);
+    assert_ok();
+    golden_gradients(&vit->module, file, "grad.", tolerance);
+
+    tsr_module_list *parameters = tsr_module_parameters(&vit->module);
+    for (int64_t i = 0; i < parameters->n; i++) tsr_tensor_set_grad(parameters->at[i].tensor, NULL);
+    tsr_module_list_free(&parameters);
+    tokens = tsr_vit_forward(vit, golden(file, "in.images_small", dtype), NULL);
+    assert_near(tokens, golden(file, "out.tokens_small", dtype), tolerance, "tokens_small");
+    tsr_backward(tape, probe(tokens, golden(file, "in.probe_small", dtype)), NULL);
+    assert_ok();
+    assert_near(tsr_tensor_grad(vit->pos_embed), golden(file, "grad_small.pos_embed", dtype),
+                tolerance, "grad_small.pos_embed");
+    tsr_tape_close(&tape);
+
+    tokens = tsr_vit_forward(vit, images, NULL);
+    assert_near(tokens, golden(file, "out.tokens", dtype), tolerance, "tokens");
+    assert_near(tsr_vit_class_token(tokens), golden(file, "out.cls", dtype), tolerance, "cls");
+    tokens = tsr_vit_forward(vit, golden(file, "in.images_rect", dtype), NULL);
+    assert_near(tokens, golden(file, "out.tokens_rect", dtype), tolerance, "tokens_rect");
+    tsr_tensor *last[2];
+    tsr_vit_intermediate(vit, images, 2, NULL, last);
+    assert_near(last[0], golden(file, "out.intermediate.0", dtype), tolerance, "intermediate.0");
+    assert_near(last[1], golden(file, "out.intermediate.1", dtype), tolerance, "intermediate.1");
+    assert_near(tsr_vit_last_attention(vit, images), golden(file, "out.last_attention", dtype),
+                tolerance, "last_attention");
+    tsr_module_free(&vit);
+    assert_null(vit);
+    tsr_safetensors_close(&file);
+}
+
+static void test_vit__agrees_with_the_authors(void **state)
+{
+    (void)state;
+    compare_vit("vit", 0.0, TSR_DTYPE_F32);
+    compare_vit("vit", 0.0, TSR_DTYPE_F64);
+}
+
+static void test_vit__agrees_with_the_authors_with_layer_scale(void **state)
+{
+    (void)state;
+    compare_vit("vit_layerscale", 0.1, TSR_DTYPE_F32);
+    compare_vit("vit_layerscale", 0.1, TSR_DTYPE_F64);
+}
+
+static void test_vit__agrees_with_the_authors_with_mean_pooling(void **state)
+{
+    (void)state;
+    for (tsr_dtype dtype = TSR_DTYPE_F32; dtype <= TSR_DTYPE_F64; dtype++) {
+        tsr_safetensors *file = golden_open("vit_meanpool");
+        tsr_vit_config config = small_config(dtype);
+        config.masked = false;
+        config.mean_pooling = true;
+        tsr_vit *vit = tsr_vit_new(&config);
+        assert_ok();
+        golden_load(&vit->module, file, true);
+        tsr_tensor *tokens = tsr_vit_forward(vit, golden(file, "in.images", dtype), NULL);
+        assert_near(tsr_vit_class_token(tokens), golden(file, "out.cls", dtype),
+                    tolerance_of(dtype), "cls");
+        tsr_module_free(&vit);
+        tsr_safetensors_close(&file);
+    }
+}
+
+static void test_vit__has_the_published_number_of_parameters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t count;
+    } published[] = {{"vit_tiny", 5524416},
+                     {"vit_small", 21665664},
+                     {"vit_base", 85798656},
+                     {"vit_large", 303301632}};
+    for (int i = 0; i < 4; i++) {
+        tsr_vit_config config;
+        tsr_vit_config_find(published[i].name, &config);
+        tsr_vit *vit = tsr_vit_new(&config);
+        assert_ok();
+        assert_int_equal(tsr_module_count(&vit->module), published[i].count);
+        tsr_module_free(&vit);
+    }
+}
+
+/* The strings of the array "key": [...] in constants.json, each looked up in state. */
+static void compare_names(const char *key, const tsr_module *m)
+{
+    char path[1024], quoted[64], *text = NULL;
+    snprintf(path, sizeof path, "%s/constants.json", getenv("TSR_GOLDEN"));
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t room = 0;
+    assert_true(getdelim(&text, &room, '\0', f) > 0);
+    fclose(f);
+    snprintf(quoted, sizeof quoted, "\"%s\": [", key);
+    char *at = strstr(strstr(text, "\"state_dict_names\""), quoted);
+    assert_non_null(at);
+    char *end = strchr(at, ']');
+    int64_t n = 0;
+    for (at = strchr(at + strlen(key) + 2, '"'); at != NULL && at < end; at = strchr(at + 1, '"')) {
+        char *close = strchr(at + 1, '"');
+        *close = '\0';
+        assert_non_null(tsr_module_find(m, at + 1));
+        at = close;
+        n++;
+    }
+    free(text);
+    tsr_module_list *state = tsr_module_state(m);
+    assert_int_equal(state->n, n);
+    tsr_module_list_free(&state);
+}
+
+static void test_vit__has_the_names_of_the_authors(void **state)
+{
+    (void)state;
+    tsr_vit_config config;
+    tsr_vit_config_find("vit_tiny", &config);
+    config.masked = true;
+    tsr_vit *vit = tsr_vit_new(&config);
+    compare_names("vit", &vit->module);
+    tsr_module_free(&vit);
+    tsr_head *head = tsr_head_new(&(tsr_head_config){.dim = 192, .out_dim = 64});
+    compare_names("ibot_head_shared", &head->module);
+    tsr_module_free(&head);
+}
+
+static double deviation(tsr_tensor *t)
+{
+    double sum = 0.0, squares = 0.0, n = (double)tsr_tensor_numel(t);
+    for (int64_t i = 0; i < tsr_tensor_numel(t); i++) {
+        double x = tsr_tensor_get(t, i);
+        sum += x;
+        squares += x * x;
+    }
+    return sqrt(squares / n - (sum / n) * (sum / n));
+}
+
+static void test_vit__starts_as_the_authors_do(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F32);
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    assert_ok();
+    assert_true(fabs(deviation(vit->blocks[1]->mlp->fc1->weight) - 0.02) < 0.001);
+    assert_true(fabs(deviation(vit->pos_embed) - 0.02) < 0.002);
+    assert_close(vit->masked_embed, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(1, 48)), 0.0);
+    assert_close(vit->blocks[2]->attn->qkv->bias, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(144)), 0.0);
+    assert_close(vit->norm->weight, tsr_full(TSR_DTYPE_F32, TSR_SHAPE(48), 1.0), 0.0);
+    double bound = 1.0 / sqrt(3.0 * 64.0), largest = 0.0;
+    tsr_tensor *w = vit->patch_embed->weight;
+    for (int64_t i = 0; i < tsr_tensor_numel(w); i++) {
+        largest = fmax(largest, fabs(tsr_tensor_get(w, i)));
+    }
+    assert_true(largest <= bound && largest > 0.99 * bound);
+    assert_true(fabs(deviation(w) - bound / sqrt(3.0)) < 0.001);
+    tsr_module_free(&vit);
+}
+
+/* By size, a grid of 2 x 2 is the 4 x 4 one sampled at 0.5 and 2.5: where two cells' weights are
+ * -3/32, 19/32, 19/32, -3/32. */
+static void test_vit__fits_positions_by_size(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F64);
+    config.position = TSR_POSITION_SIZE;
+    tsr_vit *vit = tsr_vit_new(&config);
+    /* All but the positions is 0: the tokens come out of the blocks as they went in. */
+    tsr_module_list *list = tsr_module_state(&vit->module);
+    for (int64_t i = 0; i < list->n; i++) tsr_tensor_fill(list->at[i].tensor, 0.0);
+    tsr_module_list_free(&list);
+    tsr_fill_normal(vit->pos_embed, tsr_rng_make(3, 0, 0, 0), 0.0, 1.0);
+    tsr_tensor_fill(vit->norm->weight, 1.0);
+    tsr_tensor *images = tsr_zeros(TSR_DTYPE_F64, TSR_SHAPE(1, 3, 16, 16));
+    tsr_tensor *tokens = tsr_vit_forward(vit, images, NULL);
+    assert_ok();
+
+    /* The outermost cell stands for those beyond the border: it has -3/32 + 19/32. */
+    static const double weights[2][4] = {{16 / 32.0, 19 / 32.0, -3 / 32.0, 0.0},
+                                         {0.0, -3 / 32.0, 19 / 32.0, 16 / 32.0}};
+    tsr_tensor *expected = tsr_zeros(TSR_DTYPE_F64, TSR_SHAPE(1, 5, 48));
+    double *e = tsr_tensor_data_mut(expected);
+    for (int64_t d = 0; d < 48; d++) {
+        e[d] = tsr_tensor_get(vit->pos_embed, d);
+        for (int y = 0; y < 2; y++) {
+            for (int x = 0; x < 2; x++) {
+                double sum = 0.0;
+                for (int i = 0; i < 4; i++) {
+                    for (int j = 0; j < 4; j++) {
+                        sum += weights[y][i] * weights[x][j] *
+                               tsr_tensor_get(vit->pos_embed, (1 + 4 * i + j) * 48 + d);
+                    }
+                }
+                e[(1 + 2 * y + x) * 48 + d] = sum;
+            }
+        }
+    }
+    expected = tsr_layer_norm(expected, NULL, NULL, 1e-6);
+    assert_close(tokens, expected, 1e-12);
+    tsr_module_free(&vit);
+}
+
+static void test_vit__drops_paths_by_sample_alone(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F64);
+    config.drop_path = 0.5;
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_tensor *images = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(6, 3, 32, 32));
+    tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+    tsr_vit_options options = {.rng = tsr_rng_make(5, 7, 100, tsr_rng_purpose("student"))};
+    tsr_tensor *all = tsr_vit_forward(vit, images, &options);
+    options.rng.sample += 2;
+    tsr_tensor *some = tsr_vit_forward(vit, tsr_slice(images, 0, 2, 6, 1), &options);
+    assert_close(some, tsr_slice(all, 0, 2, 6, 1), 1e-12);
+
+    tsr_module_train(&vit->module, false);
+    tsr_tensor *evaluated = tsr_vit_forward(vit, images, NULL);
+    assert_ok();
+    int differ = 0;
+    for (int64_t b = 0; b < 6; b++) {
+        int64_t i = b * 17 * 48;
+        differ += fabs(tsr_tensor_get(all, i) - tsr_tensor_get(evaluated, i)) > 1e-9;
+    }
+    assert_true(differ >= 3);
+    tsr_module_train(&vit->module, true);
+    assert_null(tsr_vit_forward(vit, images, NULL));
+    assert_failed(TSR_STATUS_STATE, "blocks.1: drop path in training wants an rng");
+    tsr_module_free(&vit);
+}
+
+static void test_vit__refuses_what_does_not_fit(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F32);
+    config.masked = false;
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_tensor *images = tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 32, 32));
+    tsr_tensor *mask = tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(2, 4, 4));
+    assert_null(tsr_vit_forward(vit, images, &(tsr_vit_options){.mask = mask}));
+    assert_failed(TSR_STATUS_ARGUMENT, "vit: got a mask, but was built without masked_embed");
+    assert_null(tsr_vit_forward(vit, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 1, 32, 32)), NULL));
+    assert_failed(TSR_STATUS_SHAPE, "vit: images have shape [2, 1, 32, 32], expected [B, 3, H, W]");
+    assert_null(tsr_vit_forward(vit, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 32, 7)), NULL));
+    assert_failed(TSR_STATUS_SHAPE, "at least 8");
+    tsr_tensor *out[4];
+    tsr_vit_intermediate(vit, images, 4, NULL, out);
+    assert_failed(TSR_STATUS_ARGUMENT, "n is 4, expected 1 to 3");
+    tsr_module_free(&vit);
+
+    config.masked = true;
+    vit = tsr_vit_new(&config);
+    mask = tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(2, 4, 2));
+    assert_null(tsr_vit_forward(vit, images, &(tsr_vit_options){.mask = mask}));
+    assert_failed(TSR_STATUS_SHAPE, "mask has shape [2, 4, 2], expected [2, 4, 4]");
+    tsr_module_free(&vit);
+
+    config.heads = 5;
+    assert_null(tsr_vit_new(&config));
+    assert_failed(TSR_STATUS_ARGUMENT, "heads must divide dim");
+    config.heads = 3;
+    config.dtype = TSR_DTYPE_BF16;
+    assert_null(tsr_vit_new(&config));
+    assert_failed(TSR_STATUS_DTYPE, "dtype is bf16, expected f32 or f64");
+    tsr_vit_config_find("vit_huge", &config);
+    assert_failed(TSR_STATUS_ARGUMENT, "there is no \"vit_huge\"");
+}
+
+/* Without a tape, nothing of the first blocks is alive when the last one runs: depth costs no
+ * memory. */
+static void test_vit__holds_one_block_at_a_time(void **state)
+{
+    (void)state;
+    size_t peak[2];
+    for (int i = 0; i < 2; i++) {
+        tsr_vit_config config = small_config(TSR_DTYPE_F32);
+        config.depth = i == 0 ? 2 : 8;
+        tsr_vit *vit = tsr_vit_new(&config);
+        tsr_module_initialize(&vit->module, 1);
+        tsr_module_freeze(&vit->module);
+        tsr_scope scope = tsr_scope_open();
+        tsr_tensor *images = tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(8, 3, 32, 32));
+        size_t before = tsr_pool_stats_get().in_use;
+        tsr_pool_peak_reset();
+        tsr_vit_forward(vit, images, NULL);
+        peak[i] = tsr_pool_stats_get().peak - before;
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+        assert_ok();
+        tsr_module_free(&vit);
+    }
+    assert_true(peak[1] <= peak[0] + 4096);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tsr_test(test_vit__agrees_with_the_authors),
+        tsr_test(test_vit__agrees_with_the_authors_with_layer_scale),
+        tsr_test(test_vit__agrees_with_the_authors_with_mean_pooling),
+        tsr_test(test_vit__has_the_published_number_of_parameters),
+        tsr_test(test_vit__has_the_names_of_the_authors),
+        tsr_test(test_vit__starts_as_the_authors_do),
+        tsr_test(test_vit__fits_positions_by_size),
+        tsr_test(test_vit__drops_paths_by_sample_alone),
+        tsr_test(test_vit__refuses_what_does_not_fit),
+        tsr_test(test_vit__holds_one_block_at_a_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
