@@ -112,8 +112,10 @@ static void blend_with_constant(tsr_image *image, int constant, float factor)
 {
     uint8_t table[256];
     for (int v = 0; v < 256; v++) table[v] = blend(constant, v, factor);
+    /* A local pointer, since for all the compiler knows a byte written is part of *image. */
+    uint8_t *p = image->pixels;
     size_t n = image_bytes(image);
-    for (size_t i = 0; i < n; i++) image->pixels[i] = table[image->pixels[i]];
+    for (size_t i = 0; i < n; i++) p[i] = table[p[i]];
 }
 
 void tsr_image_brightness(tsr_image *image, double factor)
@@ -147,7 +149,8 @@ void tsr_image_saturation(tsr_image *image, double factor)
  */
 struct hue_table {
     int sector[256];
-    float fraction[256];
+    double fraction[256];   /* of the hue in its sector */
+    double saturation[256]; /* of 1 */
 };
 
 static void hue_pixel(uint8_t *p, unsigned shift, const struct hue_table *table)
@@ -177,8 +180,7 @@ static void hue_pixel(uint8_t *p, unsigned shift, const struct hue_table *table)
         p[0] = p[1] = p[2] = (uint8_t)max;
         return;
     }
-    double fs = (double)(float)(saturation / 255.0), v = max;
-    double f = (double)table->fraction[hue];
+    double fs = table->saturation[saturation], v = max, f = table->fraction[hue];
     uint8_t V = (uint8_t)max;
     uint8_t P = (uint8_t)(v * (1.0 - fs) + 0.5);
     uint8_t Q = (uint8_t)(v * (1.0 - fs * f) + 0.5);
@@ -216,7 +218,8 @@ void tsr_image_hue(tsr_image *image, double shift)
         double sixths = (double)(float)h * 6.0 / 255.0;
         int sector = (int)sixths;
         table.sector[h] = sector % 6;
-        table.fraction[h] = (float)(sixths - (double)(float)sector);
+        table.fraction[h] = (double)(float)(sixths - (double)(float)sector);
+        table.saturation[h] = (double)(float)(h / 255.0);
     }
     uint8_t *end = image->pixels + image_bytes(image);
     for (uint8_t *p = image->pixels; p < end; p += 3) hue_pixel(p, steps, &table);
@@ -224,11 +227,12 @@ void tsr_image_hue(tsr_image *image, double shift)
 
 void tsr_image_solarize(tsr_image *image, int threshold)
 {
+    uint8_t *p = image->pixels;
     size_t n = image_bytes(image);
-    for (size_t i = 0; i < n; i++) {
-        int v = image->pixels[i];
-        image->pixels[i] = (uint8_t)(v >= threshold ? 255 - v : v);
-    }
+    if (threshold > 255) return;
+    uint8_t from = (uint8_t)(threshold > 0 ? threshold : 0);
+    /* 255 - v flips all bits of v. */
+    for (size_t i = 0; i < n; i++) p[i] ^= p[i] >= from ? 255 : 0;
 }
 
 void tsr_image_normalize(const tsr_image *image, const float mean[3], const float std[3],

@@ -84,21 +84,43 @@ static inline uint8_t to_byte(int32_t x)
     return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
 }
 
-static void horizontal(const uint8_t *restrict in, const struct axis *axis, int out_width,
-                       uint8_t *restrict out)
+enum { ROWS = 16, TILE_ROW = 3 * ROWS };
+
+/* Turns up to ROWS rows of `width` pixels into tile [width, ROWS, 3], so that the sums over neighbours in a row run along
+ * contiguous bytes of all rows. */
+static void fill_tile(const uint8_t *restrict in, size_t in_row, int rows, int width,
+                      uint8_t *restrict tile)
+{
+    for (int x = 0; x < width; x++) {
+        const uint8_t *p = in + (size_t)x * 3;
+        uint8_t *q = tile + (size_t)x * TILE_ROW;
+        for (int y = 0; y < rows; y++, p += in_row, q += 3) {
+            q[0] = p[0];
+            q[1] = p[1];
+            q[2] = p[2];
+        }
+    }
+}
+
+/* The horizontal pass over the rows of a tile. */
+static void horizontal(const uint8_t *restrict tile, const struct axis *axis, int rows,
+                       int out_width, uint8_t *restrict out, size_t out_row)
 {
     for (int x = 0; x < out_width; x++) {
-        const uint8_t *p = in + (size_t)axis->first[x] * 3;
+        const uint8_t *p = tile + (size_t)axis->first[x] * TILE_ROW;
         const int32_t *w = axis->weights + (size_t)x * (size_t)axis->taps;
-        int32_t r = 1 << (WEIGHT_BITS - 1), g = r, b = r;
-        for (int k = 0; k < axis->count[x]; k++, p += 3) {
-            r += w[k] * p[0];
-            g += w[k] * p[1];
-            b += w[k] * p[2];
+        int32_t sum[TILE_ROW];
+        for (int i = 0; i < TILE_ROW; i++) sum[i] = 1 << (WEIGHT_BITS - 1);
+        for (int k = 0; k < axis->count[x]; k++, p += TILE_ROW) {
+            int32_t weight = w[k];
+            for (int i = 0; i < TILE_ROW; i++) sum[i] += weight * p[i];
         }
-        out[3 * x] = to_byte(r);
-        out[3 * x + 1] = to_byte(g);
-        out[3 * x + 2] = to_byte(b);
+        uint8_t *q = out + (size_t)x * 3;
+        for (int y = 0; y < rows; y++, q += out_row) {
+            q[0] = to_byte(sum[3 * y]);
+            q[1] = to_byte(sum[3 * y + 1]);
+            q[2] = to_byte(sum[3 * y + 2]);
+        }
     }
 }
 
@@ -137,19 +159,19 @@ tsr_status tsr_image_resized_crop(const tsr_image *src, tsr_box box, int height,
     x_bytes = (x_bytes + 63) & ~(size_t)63;
     y_bytes = (y_bytes + 63) & ~(size_t)63;
     size_t row = (size_t)width * 3;
-    char *storage = tsr_alloc(x_bytes + y_bytes + row * (size_t)box.height);
+    size_t tile_bytes = (size_t)box.width * TILE_ROW, in_row = (size_t)src->width * 3;
+    char *storage = tsr_alloc(x_bytes + y_bytes + tile_bytes + row * (size_t)box.height);
     if (storage == NULL) return tsr_status_get();
     struct axis x_axis = axis_make(box.width, width, interpolation, storage);
     struct axis y_axis = axis_make(box.height, height, interpolation, storage + x_bytes);
-    uint8_t *between = (uint8_t *)storage + x_bytes + y_bytes;
+    uint8_t *tile = (uint8_t *)storage + x_bytes + y_bytes, *between = tile + tile_bytes;
 
-    for (int y = 0; y < box.height; y++) {
-        size_t at = ((size_t)(box.top + y) * (size_t)src->width + (size_t)box.left) * 3;
-        if (box.width == width) {
-            memcpy(between + (size_t)y * row, src->pixels + at, row);
-        } else {
-            horizontal(src->pixels + at, &x_axis, width, between + (size_t)y * row);
-        }
+    const uint8_t *in = src->pixels + (size_t)box.top * in_row + (size_t)box.left * 3;
+    memset(tile, 0, tile_bytes); /* rows that the last tile does not have */
+    for (int y = 0; y < box.height; y += ROWS) {
+        int rows = box.height - y < ROWS ? box.height - y : ROWS;
+        fill_tile(in + (size_t)y * in_row, in_row, rows, box.width, tile);
+        horizontal(tile, &x_axis, rows, width, between + (size_t)y * row, row);
     }
     for (int y = 0; y < height; y++) {
         vertical(between + (size_t)y_axis.first[y] * row, row,
