@@ -55,6 +55,17 @@ static int class_of(size_t bytes)
     return (top - SMALLEST_SHIFT) * CLASSES_PER_OCTAVE + step;
 }
 
+/* A free block's data may not be touched. Its header may: LeakSanitizer follows the lists. */
+static void poison(tsr_block *block)
+{
+    ASAN_POISON_MEMORY_REGION(tsr_block__data(block), block->capacity - TSR_BLOCK_HEADER);
+}
+
+static void unpoison(tsr_block *block)
+{
+    ASAN_UNPOISON_MEMORY_REGION(tsr_block__data(block), block->capacity - TSR_BLOCK_HEADER);
+}
+
 static void *system_alloc(size_t bytes)
 {
     if (bytes < HUGE_PAGE) return aligned_alloc(64, bytes);
@@ -81,7 +92,7 @@ tsr_block *tsr_block__alloc(size_t bytes)
     if (!fail) {
         block = pool.free_list[c];
         if (block != NULL) {
-            ASAN_UNPOISON_MEMORY_REGION(block, size);
+            unpoison(block);
             pool.free_list[c] = block->next_free;
         } else {
             block = system_alloc(size);
@@ -116,7 +127,7 @@ void tsr_block__free(tsr_block *block)
     pool.in_use -= size;
     block->next_free = pool.free_list[c];
     pool.free_list[c] = block;
-    ASAN_POISON_MEMORY_REGION(block, size);
+    poison(block);
     pthread_mutex_unlock(&pool.lock);
 }
 
@@ -158,7 +169,7 @@ void tsr_pool_trim(void)
         size_t size = class_bytes(c);
         while (pool.free_list[c] != NULL) {
             tsr_block *block = pool.free_list[c];
-            ASAN_UNPOISON_MEMORY_REGION(block, size);
+            unpoison(block);
             pool.free_list[c] = block->next_free;
             pool.reserved -= size;
             pool.system_calls++;

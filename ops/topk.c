@@ -69,9 +69,10 @@ tsr_tensor *tsr_topk(tsr_tensor *x, int64_t k, int dim, tsr_tensor **indices)
         return NULL;
     }
     tsr_tensor *lanes = tsr_transpose(x, d, -1), *packed = tsr_tensor_packed(lanes);
+    if (packed == NULL) return NULL;
     tsr_shape shape = tsr_tensor_shape(lanes);
     shape.size[shape.ndim - 1] = k;
-    tsr_tensor *found = packed != NULL ? tsr_empty(TSR_DTYPE_I64, shape) : NULL;
+    tsr_tensor *found = tsr_empty(TSR_DTYPE_I64, shape);
     if (found == NULL) return NULL;
     bool f32 = tsr_tensor_dtype(x) == TSR_DTYPE_F32;
     int64_t count = k > 0 ? tsr_tensor_numel(found) / k : 0;
