@@ -61,8 +61,16 @@ static bool set_flag(const cli_flag *flag, const char *text)
     case CLI_INT: *(int64_t *)flag->value = strtoll(text, &end, 10); break;
     case CLI_DOUBLE: *(double *)flag->value = strtod(text, &end); break;
     }
-    if (end != text && *end == '\0') return true;
-    tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected a number", flag->name, text);
+    double x = flag->type == CLI_INT ? (double)*(int64_t *)flag->value : *(double *)flag->value;
+    bool bounded = flag->lo != 0.0 || flag->hi != 0.0;
+    if (end != text && *end == '\0' && (!bounded || (x >= flag->lo && x <= flag->hi))) return true;
+    const char *kind = flag->type == CLI_INT ? "a whole number" : "a number";
+    if (bounded) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s from %.15g to %.15g", flag->name,
+                 text, kind, flag->lo, flag->hi);
+    } else {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s", flag->name, text, kind);
+    }
     return false;
 }
 

@@ -20,6 +20,7 @@ typedef struct cli_flag {
     void *value;          /* const char ** , int64_t *, double *, bool * */
     const char *argument; /* "DIR": in --help; NULL for a switch */
     const char *meaning;
+    double lo, hi; /* bounds of a number, both included; 0, 0: none */
 } cli_flag;
 
 /* A table of options beside the flags, and where it goes. */
@@ -47,6 +48,84 @@ int cli_parse(cli_arguments *arguments, int argc, char **argv);
 /* Prints the sticky status as `tessera: message`, and returns the exit status that fits it. */
 int cli_report(void);
 
+
+/* ---- recipes on the command line (recipe_arguments.c) ---- */
+
+/* A recipe, the options of it and of training, and what its --help says. */
+typedef struct cli_recipe {
+    const tsr_recipe *recipe;
+    tsr_train_options train;
+    void *options;
+    cli_table tables[2]; /* training, the recipe's */
+    const char *preset;  /* what --preset gave; for a flag of this name */
+    char description[1024];
+} cli_recipe;
+
+/* argv[1] names the recipe; defaults, then --preset, wherever it stands: single options override it. -1: go on with
+ * cli_parse(argc - 1, argv + 1); else the exit status, and what was wrong has been said (or the recipes were listed). */
+int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv);
+void cli_recipe_close(cli_recipe *r);
+#define CLI_PRESET_FLAG(r)                                                                         \
+    {"preset", CLI_TEXT, &(r).preset, "NAME", "a set of options; single ones may still be given"}
+
+/* ---- frozen backbones on the command line (frozen.c) ---- */
+
+/* What knn, linear, features and attention share: a checkpoint, which weights of it, and which features. */
+typedef struct cli_frozen {
+    const char *weights; /* "teacher" or "student"; NULL: what the recipe evaluates */
+    int64_t last_blocks; /* 0: the command's default */
+    int64_t avgpool;     /* -1: the command's default */
+    int64_t batch, workers, size;
+    char path[TSR_CHECKPOINT_PATH]; /* of the checkpoint */
+    tsr_checkpoint *checkpoint;
+    tsr_vit *vit;
+} cli_frozen;
+
+#define CLI_FROZEN_DEFAULT {.avgpool = -1}
+#define CLI_WEIGHTS_FLAGS(f)                                                                       \
+    {"weights", CLI_TEXT, &(f).weights, "WHOSE",                                                   \
+     "teacher or student; default: the one that the recipe evaluates"},                            \
+    {"size", CLI_INT, &(f).size, "PIXELS", "a side of the pictures; default: as trained", 1, 4096}
+#define CLI_FEATURE_FLAGS(f)                                                                       \
+    {"last-blocks", CLI_INT, &(f).last_blocks, "N",                                                \
+     "concatenate the class tokens of the last N blocks", 1, 256},                                 \
+    {"avgpool", CLI_INT, &(f).avgpool, "MODE",                                                     \
+     "0: class tokens; 1: the mean of the patch tokens; 2: both", 0, 2},                           \
+    {"batch", CLI_INT, &(f).batch, "N", "images that go through the network at once; default 64",  \
+     1, 65536},                                                                                    \
+    {"workers", CLI_INT, &(f).workers, "N", "loader threads; default: as many as --threads", 0, 256}
+
+/* Opens the checkpoint (a file, or the directory of a run: its newest) and loads the backbone. */
+tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint);
+/* One line on what was opened. */
+void cli_frozen_describe(const cli_frozen *f);
+void cli_frozen_close(cli_frozen *f);
+
+/* ---- the terminal (screen.c) ---- */
+
+double cli_now(void); /* seconds */
+/* 3725 -> "1h02m", 65 -> "1m05s"; into text, which it returns. */
+enum { CLI_DURATION = 32 };
+const char *cli_duration(double seconds, char text[CLI_DURATION]);
+
+/* A line on a terminal's stderr that says how far something is and when it will end; nothing elsewhere. */
+typedef struct cli_progress {
+    const char *what;
+    double start, last; /* zero at first */
+} cli_progress;
+void cli_progress_show(cli_progress *p, int64_t done, int64_t of);
+void cli_progress_end(cli_progress *p);
+/* The images of a data set that could not be read, in one line on stderr. */
+void cli_report_problems(tsr_dataset *data);
+
+int cli_attention(int argc, char **argv);
+int cli_data(int argc, char **argv);
+int cli_features(int argc, char **argv);
+int cli_gradcheck(int argc, char **argv);
+int cli_inspect(int argc, char **argv);
+int cli_knn(int argc, char **argv);
+int cli_linear(int argc, char **argv);
+int cli_plan(int argc, char **argv);
 int cli_pretrain(int argc, char **argv);
 
 #endif

@@ -1,0 +1,109 @@
+/* A recipe named on the command line: its tables of options, and presets. */
+#include "recipes/cli/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "a=1 b=2" into whichever table has the option. */
+static tsr_status apply_preset(cli_recipe *r, const tsr_preset *preset)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "%s", preset->options);
+    char *rest = NULL;
+    for (char *word = strtok_r(text, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
+        char *value = strchr(word, '=');
+        *value++ = '\0';
+        const tsr_option *o = NULL;
+        for (int t = 0; t < 2 && o == NULL; t++) {
+            o = tsr_option_find(r->tables[t].at, r->tables[t].n, word);
+            if (o != NULL) tsr_option_set(o, r->tables[t].options, value);
+        }
+        if (o == NULL) {
+            tsr_fail(TSR_STATUS_ARGUMENT, "preset %s: no option \"%s\"", preset->name, word);
+        }
+    }
+    return tsr_status_get();
+}
+
+static tsr_status use_preset(cli_recipe *r, const char *name)
+{
+    char known[256] = "none";
+    for (int i = 0; i < r->recipe->n_presets; i++) {
+        const tsr_preset *p = &r->recipe->presets[i];
+        if (strcmp(p->name, name) == 0) return apply_preset(r, p);
+        size_t used = i == 0 ? 0 : strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ", p->name);
+    }
+    return tsr_fail(TSR_STATUS_ARGUMENT, "--preset: %s has no preset \"%.40s\"; it has: %s",
+                    r->recipe->name, name, known);
+}
+
+static const char *find_preset(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--preset") == 0 && i + 1 < argc) return argv[i + 1];
+        if (strncmp(argv[i], "--preset=", 9) == 0) return argv[i] + 9;
+    }
+    return NULL;
+}
+
+static int list_recipes(const char *command)
+{
+    int n;
+    const tsr_recipe *const *recipes = tsr_recipes(&n);
+    printf("Usage: tessera %s RECIPE [options] (tessera %s RECIPE --help)\n\nRecipes:\n", command, command);
+    for (int i = 0; i < n; i++) {
+        printf("  %-10s %s\n  %10s %s\n", recipes[i]->name, recipes[i]->title, "", recipes[i]->paper);
+    }
+    return CLI_OK;
+}
+
+static void describe(cli_recipe *r)
+{
+    const tsr_recipe *recipe = r->recipe;
+    size_t size = sizeof r->description;
+    size_t used = (size_t)snprintf(r->description, size, "%s.\n%s.\nPresets:", recipe->title, recipe->paper);
+    for (int i = 0; i < recipe->n_presets && used < size; i++) {
+        used += (size_t)snprintf(r->description + used, size - used, "\n  %-14s %s",
+                                 recipe->presets[i].name, recipe->presets[i].meaning);
+    }
+}
+
+int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
+{
+    *r = (cli_recipe){0};
+    if (argc < 2 || strcmp(argv[1], "--help") == 0) {
+        int status = list_recipes(command);
+        return argc < 2 ? CLI_USAGE : status;
+    }
+    r->recipe = tsr_recipe_find(argv[1]);
+    if (r->recipe == NULL) {
+        cli_report();
+        return CLI_USAGE;
+    }
+    r->options = calloc(1, r->recipe->options_size);
+    if (r->options == NULL) return CLI_FAILED;
+    int n;
+    const tsr_option *table = tsr_train_option_table(&n);
+    r->tables[0] = (cli_table){.title = "Training", .at = table, .n = n, .options = &r->train};
+    r->tables[1] = (cli_table){.title = r->recipe->title,
+                               .at = r->recipe->options,
+                               .n = r->recipe->n_options,
+                               .options = r->options};
+    for (int t = 0; t < 2; t++) {
+        tsr_options_default(r->tables[t].at, r->tables[t].n, r->tables[t].options);
+    }
+    describe(r);
+    const char *preset = find_preset(argc, argv);
+    if (preset == NULL || use_preset(r, preset) == TSR_STATUS_OK) return -1;
+    cli_report();
+    cli_recipe_close(r);
+    return CLI_USAGE;
+}
+
+void cli_recipe_close(cli_recipe *r)
+{
+    free(r->options);
+    r->options = NULL;
+}
