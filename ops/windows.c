@@ -85,7 +85,7 @@ bool tsr_windows__place(const char *op, int64_t h, int64_t w, tsr_windows *windo
         int64_t room = windows->in[d] + 2 * windows->padding[d];
         if (room < span || windows->in[d] < 1) {
             tsr_fail(TSR_STATUS_SHAPE,
-                     "%s: x is %" PRId64 " x %" PRId64 " with padding [%" PRId64 ", %" PRId64
+                     "%s: image is %" PRId64 " x %" PRId64 " with padding [%" PRId64 ", %" PRId64
                      "], smaller than a window of %" PRId64 " x %" PRId64,
                      op, h, w, windows->padding[0], windows->padding[1],
                      windows->dilation[0] * (windows->kernel[0] - 1) + 1,

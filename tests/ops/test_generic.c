@@ -3,6 +3,7 @@
  */
 #include "tests/test.h"
 
+#include "autograd/internal.h"
 #include "ops/samples.h"
 
 #include <stdlib.h>
@@ -128,6 +129,32 @@ static void test_generic__f32(void **state)
         }
     }
     for (int o = 0; o < outputs_of(t); o++) assert_close(y[o], y64[o], 2e-5);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+/* A fused op's forward agrees with its definition. */
+static void test_generic__definition(void **state)
+{
+    struct one *t = under_test(state);
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *inputs[TSR_SAMPLE_INPUTS], *y[MOST], *defined[MOST] = {0};
+    tsr_tensors in = make(t, TSR_DTYPE_F64, inputs);
+    tsr_tape *tape = tsr_tape_open();
+    run(t, in, y);
+    const tsr_node *node = tape->n_nodes > 0 ? tape->nodes[tape->n_nodes - 1] : NULL;
+    if (node != NULL && node->op->definition != NULL) {
+        tsr_recording_set(false);
+        node->op->definition(node->block, (tsr_tensors){node->kept, node->n_inputs}, defined);
+        tsr_recording_set(true);
+        assert_true(node->n_outputs <= MOST);
+        for (int o = 0; o < outputs_of(t); o++) {
+            for (int k = 0; k < node->n_outputs; k++) {
+                if (y[o]->slot < 0 || y[o]->slot != node->output_slots[k]) continue;
+                assert_close(y[o], defined[k], 1e-11);
+            }
+        }
+    }
+    tsr_tape_close(&tape);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
@@ -278,6 +305,7 @@ int main(void)
         {"gradcheck", test_generic__gradcheck, true},
         {"gradgradcheck", test_generic__gradgradcheck, true},
         {"f32", test_generic__f32, false},
+        {"definition", test_generic__definition, true},
         {"threads", test_generic__threads, false},
         {"strided", test_generic__strided, false},
         {"wanted_subsets", test_generic__wanted_subsets, true},
