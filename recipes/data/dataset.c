@@ -246,6 +246,34 @@ static bool find_split(const char *folder, const char *const *names, char found[
     return false;
 }
 
+static bool is_split_name(const char *name)
+{
+    static const char *const *const names[] = {train_names, test_names};
+    for (int i = 0; i < 2; i++) {
+        for (const char *const *n = names[i]; *n != NULL; n++) {
+            if (strcmp(*n, name) == 0) return true;
+        }
+    }
+    return false;
+}
+
+/* A folder beside those named after splits: then a lone "train" may well be a class, of railways. */
+static bool has_other_folders(const char *path)
+{
+    DIR *stream = opendir(path);
+    if (stream == NULL) return false;
+    bool found = false;
+    struct dirent *item;
+    while (!found && (item = readdir(stream)) != NULL) {
+        char child[TSR_PATH];
+        if (item->d_name[0] == '.' || is_split_name(item->d_name)) continue;
+        int n = snprintf(child, sizeof child, "%s/%s", path, item->d_name);
+        found = n < TSR_PATH && tsr_path__is_folder(child);
+    }
+    closedir(stream);
+    return found;
+}
+
 static tsr_dataset *open_folder(const char *path, const char *split)
 {
     char train[TSR_PATH], val[TSR_PATH], test[TSR_PATH];
@@ -253,11 +281,14 @@ static tsr_dataset *open_folder(const char *path, const char *split)
     bool has_val = find_split(path, val_names, val);
     bool has_test = find_split(path, test_names, test);
     if (tsr_status_get() != TSR_STATUS_OK) return NULL;
-    bool want_train = split == NULL || strcmp(split, "train") == 0;
-    if (want_train) {
-        /* Without a train folder, only a folder that is not split at all is one to train on. */
+    if (split == NULL) {
+        bool is_split = has_train && (has_val || has_test || !has_other_folders(path));
+        return tsr_folder__open(is_split ? train : path);
+    }
+    if (strcmp(split, "train") == 0) {
         if (has_train) return tsr_folder__open(train);
-        if (split == NULL || (!has_val && !has_test)) return tsr_folder__open(path);
+        /* Only a folder that is not split at all is one to train on as a whole. */
+        if (!has_val && !has_test) return tsr_folder__open(path);
     } else if (strcmp(split, "val") == 0) {
         if (has_val) return tsr_folder__open(val);
     } else if (has_test) {

@@ -5,7 +5,6 @@
 #include "recipes/data/data.h"
 
 #include <stdio.h>
-#include <zlib.h>
 
 /* A path of a file below a folder; false (and a sticky status) when it does not fit. */
 enum { TSR_PATH = 4096 };
@@ -26,9 +25,5 @@ tsr_dataset *tsr_idx__open(const char *folder, const char *split);
 bool tsr_cifar__find(const char *folder);
 tsr_dataset *tsr_cifar__open(const char *folder, const char *split);
 tsr_dataset *tsr_folder__open(const char *folder);
-
-/* Parses an IDX file of unsigned bytes with ndim dimensions. data is from tsr_alloc(). name is for
- * messages. */
-tsr_status tsr_idx__parse(gzFile file, const char *name, int ndim, int64_t size[3], uint8_t **data);
 
 #endif

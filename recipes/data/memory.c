@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <zlib.h>
 
 enum { CLASS_NAME = 32, CIFAR_SIDE = 32, CIFAR_PIXELS = 3 * CIFAR_SIDE * CIFAR_SIDE };
 
@@ -146,7 +147,9 @@ static tsr_status read_growing(gzFile file, const char *name, size_t bytes, uint
     return tsr_status_get();
 }
 
-tsr_status tsr_idx__parse(gzFile file, const char *name, int ndim, int64_t size[3], uint8_t **data)
+/* Parses an IDX file of unsigned bytes with ndim dimensions. *data is from tsr_alloc(). */
+static tsr_status idx_parse(gzFile file, const char *name, int ndim, int64_t size[3],
+                            uint8_t **data)
 {
     uint8_t header[16];
     size_t header_bytes = 4 + 4 * (size_t)ndim;
@@ -212,7 +215,7 @@ static tsr_status idx_read(const char *path, int ndim, int64_t size[3], uint8_t 
     gzFile file = gzopen(path, "rb");
     if (file == NULL) return tsr_fail(TSR_STATUS_IO, "%s: %s", path, strerror(errno));
     gzbuffer(file, 1 << 17);
-    tsr_status status = tsr_idx__parse(file, path, ndim, size, data);
+    tsr_status status = idx_parse(file, path, ndim, size, data);
     gzclose(file);
     return status;
 }

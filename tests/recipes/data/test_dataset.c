@@ -98,6 +98,29 @@ static void test_dataset__splits_are_folders(void **state)
     assert_refused("dev", TSR_STATUS_ARGUMENT, "split 'dev', expected train, val or test");
 }
 
+static void test_dataset__a_class_named_train_is_a_class(void **state)
+{
+    (void)state;
+    make_folder("train");
+    write_jpeg("train/1.jpg", 9, 9, 10);
+    tsr_dataset *data = open_ok(NULL);
+    assert_string_equal(tsr_dataset_kind(data), "flat folder"); /* alone it is a split */
+    tsr_dataset_close(&data);
+    make_folder("bus");
+    write_jpeg("bus/1.jpg", 9, 9, 10);
+    data = open_ok(NULL);
+    assert_int_equal(tsr_dataset_classes(data), 2);
+    assert_int_equal(tsr_dataset_count(data), 2);
+    tsr_dataset_close(&data);
+    data = open_ok("train"); /* who asks for it gets it */
+    assert_int_equal(tsr_dataset_count(data), 1);
+    tsr_dataset_close(&data);
+    make_folder("val");
+    data = open_ok(NULL);
+    assert_int_equal(tsr_dataset_count(data), 1);
+    tsr_dataset_close(&data);
+}
+
 static void test_dataset__errors_say_what_was_found(void **state)
 {
     (void)state;
@@ -337,6 +360,7 @@ int main(void)
         files_test(test_dataset__class_folders_are_sorted_as_torchvision_does),
         files_test(test_dataset__flat_folders_have_no_labels),
         files_test(test_dataset__splits_are_folders),
+        files_test(test_dataset__a_class_named_train_is_a_class),
         files_test(test_dataset__errors_say_what_was_found),
         files_test(test_dataset__broken_images_are_replaced_by_the_next),
         files_test(test_dataset__a_set_without_one_readable_image_is_an_error),
