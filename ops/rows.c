@@ -49,6 +49,43 @@ bool tsr_rows__vector_fits(const char *op, const char *argument, const tsr_tenso
     return tsr_rows__dtype_fits(op, argument, t, "x", dtype);
 }
 
+bool tsr_rows__same(const char *op, const char *x_name, const tsr_tensor *x, const char *y_name,
+                    const tsr_tensor *y)
+{
+    if (!tsr_rows__is_real(op, x_name, x) ||
+        !tsr_rows__dtype_fits(op, y_name, y, x_name, tsr_tensor_dtype(x))) {
+        return false;
+    }
+    if (tsr_shape_equal(tsr_tensor_shape(x), tsr_tensor_shape(y))) return true;
+    char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
+    tsr_fail(TSR_STATUS_SHAPE, "%s: %s has shape %s, expected %s as %s", op, y_name,
+             tsr_shape_text(tsr_tensor_shape(y), got), tsr_shape_text(tsr_tensor_shape(x), wanted),
+             x_name);
+    return false;
+}
+
+tsr_tensor *tsr_rows__exchanged(tsr_tensor *x, int dim)
+{
+    if (x == NULL) return NULL;
+    tsr_shape shape = tsr_tensor_shape(x);
+    int last = shape.ndim - 1;
+    if (dim == last) return x;
+    int64_t strides[TSR_MAX_DIMS], size = shape.size[dim];
+    for (int d = 0; d <= last; d++) strides[d] = tsr_tensor_strides(x)[d];
+    int64_t stride = strides[dim];
+    shape.size[dim] = shape.size[last];
+    shape.size[last] = size;
+    strides[dim] = strides[last];
+    strides[last] = stride;
+    return tsr_tensor_view(x, shape, strides, 0);
+}
+
+tsr_tensor *tsr_rows__along(tsr_tensor *x, int dim)
+{
+    x = tsr_rows__exchanged(x, dim);
+    return x != NULL ? tsr_tensor_packed(x) : NULL;
+}
+
 bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out)
 {
     if (x == NULL) return false;

@@ -35,6 +35,15 @@ bool tsr_rows__dtype_fits(const char *op, const char *argument, const tsr_tensor
 /* Is t f32 or f64? */
 bool tsr_rows__is_real(const char *op, const char *argument, const tsr_tensor *t);
 
+/* Have x and y one type and one shape? */
+bool tsr_rows__same(const char *op, const char *x_name, const tsr_tensor *x, const char *y_name,
+                    const tsr_tensor *y);
+
+/* x with dim (0 .. ndim - 1) and the last dimension exchanged; x itself where they are one. Not recorded. */
+tsr_tensor *tsr_rows__exchanged(tsr_tensor *x, int dim);
+/* The same, contiguous: rows along dim. */
+tsr_tensor *tsr_rows__along(tsr_tensor *x, int dim);
+
 /* x [..., D] as a matrix [rows, D]: x itself where its strides allow, else a packed copy in the open scope. */
 bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out);
 

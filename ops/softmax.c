@@ -6,6 +6,7 @@
  *
  * Where dim is not the last, rows are those of a packed copy with dim moved to the end, and y is a view of such a tensor.
  */
+#include "ops/dims.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -18,43 +19,14 @@ struct softmax {
 
 static bool shape_rule(const char *name, tsr_tensor *x, int dim, struct softmax *s)
 {
-    int ndim = tsr_tensor_ndim(x);
     if (!tsr_rows__is_real(name, "x", x)) return false;
-    s->dim = dim < 0 ? dim + ndim : dim;
-    if (s->dim >= 0 && s->dim < ndim) return true;
-    char text[TSR_SHAPE_TEXT];
-    tsr_fail(TSR_STATUS_ARGUMENT, "%s: dim is %d, out of range for x %s", name, dim,
-             tsr_shape_text(tsr_tensor_shape(x), text));
-    return false;
-}
-
-/* x with dim and the last dimension exchanged. */
-static tsr_tensor *exchanged(tsr_tensor *x, int dim)
-{
-    if (x == NULL) return NULL;
-    tsr_shape shape = tsr_tensor_shape(x);
-    int last = shape.ndim - 1;
-    if (dim == last) return x;
-    int64_t strides[TSR_MAX_DIMS], size = shape.size[dim];
-    for (int d = 0; d <= last; d++) strides[d] = tsr_tensor_strides(x)[d];
-    int64_t stride = strides[dim];
-    shape.size[dim] = shape.size[last];
-    shape.size[last] = size;
-    strides[dim] = strides[last];
-    strides[last] = stride;
-    return tsr_tensor_view(x, shape, strides, 0);
-}
-
-/* Rows along dim, contiguous. */
-static tsr_tensor *to_rows(tsr_tensor *x, int dim)
-{
-    x = exchanged(x, dim);
-    return x != NULL ? tsr_tensor_packed(x) : NULL;
+    s->dim = tsr_dims__index(name, "dim", dim, tsr_tensor_ndim(x));
+    return s->dim >= 0;
 }
 
 static tsr_tensor *forward(tsr_tensor *x, const struct softmax *s, tsr_tensor **stats)
 {
-    x = to_rows(x, s->dim);
+    x = tsr_rows__along(x, s->dim);
     if (x == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
@@ -71,15 +43,15 @@ static tsr_tensor *forward(tsr_tensor *x, const struct softmax *s, tsr_tensor **
         k->softmax(yd + at, sd + (size_t)(c * r.chunk) * stat, xd + at, tsr_rows__in_chunk(&r, c),
                    r.d, s->logarithm);
     }
-    return exchanged(y, s->dim);
+    return tsr_rows__exchanged(y, s->dim);
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
     const struct softmax *s = tsr_node_block(node);
-    tsr_tensor *x = to_rows(tsr_node_input(node, 0), s->dim);
-    tsr_tensor *g = to_rows(grad_outputs[0], s->dim), *stats = tsr_node_saved(node, 0);
+    tsr_tensor *x = tsr_rows__along(tsr_node_input(node, 0), s->dim);
+    tsr_tensor *g = tsr_rows__along(grad_outputs[0], s->dim), *stats = tsr_node_saved(node, 0);
     if (x == NULL || g == NULL) return;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
@@ -95,7 +67,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
         k->softmax_backward(dxd + at, gd + at, xd + at, sd + (size_t)(c * r.chunk) * stat,
                             tsr_rows__in_chunk(&r, c), r.d, s->logarithm);
     }
-    grad_inputs[0] = exchanged(dx, s->dim);
+    grad_inputs[0] = tsr_rows__exchanged(dx, s->dim);
 }
 
 /* The maximum only keeps e^x in range: it is a constant here. */

@@ -37,6 +37,26 @@ typedef struct tsr_kernels {
     void (*softmax_backward)(void *dx, const void *g, const void *x, const void *stats,
                              int64_t rows, int64_t d, bool logarithm);
 
+    /* Losses of rows, with stats [rows, 2] as softmax's. loss[r] = -log softmax(x[r])[target[r]]; 0 where target[r] is
+     * ignore. dx from g [rows]. */
+    void (*cross_entropy)(void *loss, void *stats, const void *x, const int64_t *target,
+                          int64_t ignore, int64_t rows, int64_t d);
+    void (*cross_entropy_backward)(void *dx, const void *g, const void *x, const int64_t *target,
+                                   int64_t ignore, const void *stats, int64_t rows, int64_t d);
+    /* loss[r] = -sum_j t[r, j] log softmax(x[r])[j], with stats [rows, 3]: softmax's and the sum of t[r]. dx, dt optional. */
+    void (*cross_entropy_soft)(void *loss, void *stats, const void *x, const void *t, int64_t rows,
+                               int64_t d);
+    void (*cross_entropy_soft_backward)(void *dx, void *dt, const void *g, const void *x,
+                                        const void *t, const void *stats, int64_t rows, int64_t d);
+
+    /* y[r] = gain[r] x[r] / max(|x[r]|, eps); norms [rows] = |x[r]|; gain optional. */
+    void (*normalize)(void *y, void *norms, const void *x, const void *gain, int64_t rows,
+                      int64_t d, double eps);
+    /* dx and dgain [rows] optional. */
+    void (*normalize_backward)(void *dx, void *dgain, const void *g, const void *x,
+                               const void *gain, const void *norms, int64_t rows, int64_t d,
+                               double eps);
+
     /* In place, scores w [rows, n] to weights softmax(scale w + bias), with stats [rows, 2] as softmax's; again: with the
      * stats that an earlier call left. bias optional, its rows bias_row elements apart. */
     void (*attention_weights)(void *w, void *stats, const void *bias, int64_t bias_row,

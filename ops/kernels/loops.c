@@ -261,6 +261,124 @@ static void softmax_backward(void *dx_, const void *g_, const void *x_, const vo
     }
 }
 
+/* ---- cross entropy ---- */
+
+/* stats[0] = m, the maximum, stats[1] = sum e^(x - m). */
+static inline void row_statistics(real *restrict stats, const real *restrict x, int64_t d)
+{
+    const real m = row_maximum(x, d);
+    real s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int64_t j = 0; j < d; j++) s += exponential(x[j] - m);
+    stats[0] = m;
+    stats[1] = s;
+}
+
+static void cross_entropy(void *loss_, void *stats_, const void *x_, const int64_t *target,
+                          int64_t ignore, int64_t rows, int64_t d)
+{
+    real *restrict loss = loss_, *restrict stats = stats_;
+    const real *restrict x = x_;
+    for (int64_t r = 0; r < rows; r++, x += d, stats += 2) {
+        loss[r] = 0;
+        if (target[r] == ignore) continue;
+        row_statistics(stats, x, d);
+        loss[r] = (real)(log((double)stats[1]) - (double)(x[target[r]] - stats[0]));
+    }
+}
+
+static void cross_entropy_backward(void *dx_, const void *g_, const void *x_, const int64_t *target,
+                                   int64_t ignore, const void *stats_, int64_t rows, int64_t d)
+{
+    real *restrict dx = dx_;
+    const real *restrict g = g_, *restrict x = x_, *restrict stats = stats_;
+    for (int64_t r = 0; r < rows; r++, x += d, dx += d, stats += 2) {
+        if (target[r] == ignore) {
+            for (int64_t j = 0; j < d; j++) dx[j] = 0;
+            continue;
+        }
+        const real m = stats[0], scale = g[r] / stats[1];
+        for (int64_t j = 0; j < d; j++) dx[j] = scale * exponential(x[j] - m);
+        dx[target[r]] -= g[r];
+    }
+}
+
+static void cross_entropy_soft(void *loss_, void *stats_, const void *x_, const void *t_,
+                               int64_t rows, int64_t d)
+{
+    real *restrict loss = loss_, *restrict stats = stats_;
+    const real *restrict x = x_, *restrict t = t_;
+    for (int64_t r = 0; r < rows; r++, x += d, t += d, stats += 3) {
+        row_statistics(stats, x, d);
+        const real m = stats[0];
+        real total = 0, product = 0;
+#pragma omp simd reduction(+ : total, product)
+        for (int64_t j = 0; j < d; j++) {
+            total += t[j];
+            product += t[j] * (x[j] - m);
+        }
+        stats[2] = total;
+        loss[r] = (real)((double)total * log((double)stats[1]) - (double)product);
+    }
+}
+
+static void cross_entropy_soft_backward(void *dx_, void *dt_, const void *g_, const void *x_,
+                                        const void *t_, const void *stats_, int64_t rows, int64_t d)
+{
+    real *restrict dx = dx_, *restrict dt = dt_;
+    const real *restrict g = g_, *restrict x = x_, *restrict t = t_, *restrict stats = stats_;
+    for (int64_t r = 0; r < rows; r++, x += d, t += d, stats += 3) {
+        const real m = stats[0], gr = g[r], scale = gr * stats[2] / stats[1];
+        if (dx != NULL) {
+            for (int64_t j = 0; j < d; j++) {
+                dx[r * d + j] = scale * exponential(x[j] - m) - gr * t[j];
+            }
+        }
+        if (dt != NULL) {
+            const real l = (real)log((double)stats[1]);
+            for (int64_t j = 0; j < d; j++) dt[r * d + j] = gr * (l - (x[j] - m));
+        }
+    }
+}
+
+/* ---- rows of length one ---- */
+
+static void normalize(void *y_, void *norms_, const void *x_, const void *gain_, int64_t rows,
+                      int64_t d, double eps)
+{
+    real *restrict y = y_, *restrict norms = norms_;
+    const real *restrict x = x_, *restrict gain = gain_;
+    for (int64_t r = 0; r < rows; r++, x += d, y += d) {
+        real sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < d; j++) sum += x[j] * x[j];
+        norms[r] = (real)sqrt((double)sum);
+        const real divisor = norms[r] > (real)eps ? norms[r] : (real)eps;
+        const real scale = (gain != NULL ? gain[r] : 1) / divisor;
+        for (int64_t j = 0; j < d; j++) y[j] = scale * x[j];
+    }
+}
+
+static void normalize_backward(void *dx_, void *dgain_, const void *g_, const void *x_,
+                               const void *gain_, const void *norms_, int64_t rows, int64_t d,
+                               double eps)
+{
+    real *restrict dx = dx_, *restrict dgain = dgain_;
+    const real *restrict g = g_, *restrict x = x_, *restrict gain = gain_, *restrict norms = norms_;
+    for (int64_t r = 0; r < rows; r++, x += d, g += d) {
+        const bool small = norms[r] <= (real)eps; /* then the divisor is eps, a constant */
+        const real inverse = 1 / (small ? (real)eps : norms[r]);
+        real along = 0;
+#pragma omp simd reduction(+ : along)
+        for (int64_t j = 0; j < d; j++) along += g[j] * x[j];
+        along *= inverse;
+        if (dgain != NULL) dgain[r] = along;
+        if (dx == NULL) continue;
+        const real scale = (gain != NULL ? gain[r] : 1) * inverse, k = small ? 0 : along * inverse;
+        for (int64_t j = 0; j < d; j++) dx[r * d + j] = scale * (g[j] - k * x[j]);
+    }
+}
+
 /* ---- attention ---- */
 
 static void attention_weights(void *w_, void *stats_, const void *bias_, int64_t bias_row,
@@ -323,6 +441,12 @@ const tsr_kernels TSR_KERNELS = {
     .layer_norm_backward = layer_norm_backward,
     .softmax = softmax,
     .softmax_backward = softmax_backward,
+    .cross_entropy = cross_entropy,
+    .cross_entropy_backward = cross_entropy_backward,
+    .cross_entropy_soft = cross_entropy_soft,
+    .cross_entropy_soft_backward = cross_entropy_soft_backward,
+    .normalize = normalize,
+    .normalize_backward = normalize_backward,
     .attention_weights = attention_weights,
     .attention_backward = attention_backward,
 };
