@@ -289,7 +289,7 @@ typedef struct tsr_field {
 } tsr_field;
 
 /* One sample of a batch, for a sample function. */
-typedef struct tsr_sample {
+typedef struct tsr_loader_sample {
     const tsr_image *image;
     int64_t index; /* of the image in the data set */
     int64_t label; /* -1: none */
@@ -299,10 +299,10 @@ typedef struct tsr_sample {
     int64_t position, n; /* this sample of the n in the batch */
     void *const *fields; /* the tensors' data; use tsr_sample_at() */
     const size_t *row_bytes;
-} tsr_sample;
+} tsr_loader_sample;
 
 /* Where copy c of a field goes for this sample. */
-static inline void *tsr_sample_at(const tsr_sample *sample, int field, int copy)
+static inline void *tsr_sample_at(const tsr_loader_sample *sample, int field, int copy)
 {
     size_t row = (size_t)(copy * sample->n + sample->position);
     return (char *)sample->fields[field] + row * sample->row_bytes[field];
@@ -310,7 +310,7 @@ static inline void *tsr_sample_at(const tsr_sample *sample, int field, int copy)
 
 /* Fills every field of one sample. Called by several threads at once; user must not change. On
  * failure: tsr_fail(), and its status. */
-typedef tsr_status tsr_sample_function(const tsr_sample *sample, void *user);
+typedef tsr_status tsr_sample_function(const tsr_loader_sample *sample, void *user);
 
 /* NULL options: all zero. */
 typedef struct tsr_loader_options {

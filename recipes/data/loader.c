@@ -71,7 +71,7 @@ static tsr_status make_sample(tsr_loader *loader, struct place *place, int64_t p
     tsr_status status =
         tsr_dataset_load(loader->data, asked, loader->options.min_short_side, image, &index);
     if (status != TSR_STATUS_OK) return status;
-    tsr_sample sample = {
+    tsr_loader_sample sample = {
         .image = image,
         .index = index,
         .label = tsr_dataset_label(loader->data, index),
@@ -415,7 +415,7 @@ static int spec_copies(const tsr_view_spec *spec)
     return spec->copies > 0 ? spec->copies : 1;
 }
 
-static tsr_status make_views(const tsr_sample *sample, void *user)
+static tsr_status make_views(const tsr_loader_sample *sample, void *user)
 {
     const struct view_plan *plan = user;
     const uint32_t view_purpose = tsr_rng_purpose("view"), mask_purpose = tsr_rng_purpose("mask");

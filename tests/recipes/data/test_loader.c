@@ -188,7 +188,7 @@ static void test_loader__closes_at_any_time(void **state)
     tsr_dataset_close(&data);
 }
 
-static tsr_status fail_on_seven(const tsr_sample *sample, void *user)
+static tsr_status fail_on_seven(const tsr_loader_sample *sample, void *user)
 {
     (void)user;
     if (sample->index % 10 == 7) {
