@@ -122,7 +122,7 @@ TSR_API void tsr_image_normalize(const tsr_image *image, const float mean[3], co
 
 typedef enum tsr_mask_kind {
     TSR_MASK_NONE = 0,
-    TSR_MASK_BLOCK, /* rectangles: BEiT (arXiv 2106.08254) algorithm 1, as iBOT's loader.py has it */
+    TSR_MASK_BLOCK, /* rectangles: algorithm 1 of BEiT (arXiv 2106.08254), as iBOT's loader.py */
     TSR_MASK_RAND,  /* cells one by one */
 } tsr_mask_kind;
 

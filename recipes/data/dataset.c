@@ -257,7 +257,7 @@ static bool is_split_name(const char *name)
     return false;
 }
 
-/* A folder beside those named after splits: then a lone "train" may well be a class, of railways. */
+/* A folder beside those named after splits: then a lone "train" may be a class, of railways. */
 static bool has_other_folders(const char *path)
 {
     DIR *stream = opendir(path);

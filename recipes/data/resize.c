@@ -86,8 +86,8 @@ static inline uint8_t to_byte(int32_t x)
 
 enum { ROWS = 16, TILE_ROW = 3 * ROWS };
 
-/* Turns up to ROWS rows of `width` pixels into tile [width, ROWS, 3], so that the sums over neighbours in a row run along
- * contiguous bytes of all rows. */
+/* Turns up to ROWS rows of `width` pixels into tile [width, ROWS, 3], so that the sums over
+ * neighbours in a row run along contiguous bytes of all rows. */
 static void fill_tile(const uint8_t *restrict in, size_t in_row, int rows, int width,
                       uint8_t *restrict tile)
 {

@@ -1,4 +1,4 @@
-/* A folder whose train images, and labels after them in the input, are any bytes, opened and read. */
+/* A folder whose train images, and labels after them in the input, are any bytes, opened. */
 #include "recipes/data/data.h"
 
 #include <stdio.h>

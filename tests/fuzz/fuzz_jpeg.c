@@ -24,6 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         tsr_status_clear();
         tsr_image_free(&image);
     }
-    tsr_pool_trim(); /* so that storage is as large as what was asked for, not what an earlier input had */
+    tsr_pool_trim(); /* the next input gets no larger storage than it asks for */
     return 0;
 }

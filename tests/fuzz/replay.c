@@ -1,6 +1,6 @@
 /*
- * Runs a fuzz target over files, without libFuzzer: the arguments are files and folders of files. As a test it replays the
- * corpus; with the path of a crash it is the debugger's way in.
+ * Runs a fuzz target over files, without libFuzzer: the arguments are files and folders of files.
+ * As a test it replays the corpus; with the path of a crash it is the debugger's way in.
  */
 #include <dirent.h>
 #include <stdint.h>

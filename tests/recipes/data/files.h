@@ -22,7 +22,8 @@ static inline int remove_one(const char *path, const struct stat *s, int type, s
     return remove(path);
 }
 
-/* Setup and teardown of a test that may write files below test_folder. It must give all memory back. */
+/* Setup and teardown of a test that may write files below test_folder. It must give all memory
+ * back. */
 static inline int files_setup(void **state)
 {
     strcpy(test_folder, "/tmp/tessera-data-XXXXXX");

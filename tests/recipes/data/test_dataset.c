@@ -1,4 +1,4 @@
-/* Finding out what lies in a folder, and reading it; what is broken is named, skipped or refused. */
+/* Finding out what lies in a folder, and reading it; what is broken is named, skipped, refused. */
 #include "tests/recipes/data/files.h"
 
 #include <zlib.h>

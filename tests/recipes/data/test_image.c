@@ -1,4 +1,5 @@
-/* JPEG in and out: colour spaces, orientation, shrinking, and files that are not what they should be. */
+/* JPEG in and out: colour spaces, orientation, shrinking, and files that are not what they should
+ * be. */
 #include "tests/recipes/data/files.h"
 
 #include <jpeglib.h>
@@ -101,8 +102,9 @@ static unsigned exif_block(uint8_t out[64], int orientation, bool big_endian)
 static void test_image__all_exif_orientations_show_the_same_picture(void **state)
 {
     (void)state;
-    /* The upright picture, 16 high and 32 wide, has four corners of different colours. Each orientation is the way a camera
-     * stores it; EXIF 2.32 says where row 0 and column 0 of what is stored belong. */
+    /* The upright picture, 16 high and 32 wide, has four corners of different colours. Each
+     * orientation is the way a camera stores it; EXIF 2.32 says where row 0 and column 0 of what is
+     * stored belong. */
     enum { H = 16, W = 32 };
     static const int colours[4][3] = {{250, 20, 20}, {20, 250, 20}, {20, 20, 250}, {240, 240, 240}};
     for (int orientation = 1; orientation <= 8; orientation++) {

@@ -1,5 +1,5 @@
-/* The n-th allocation from the pool fails, for every n: opening and loading end in an error or without one, and give back all
- * that they took. */
+/* The n-th allocation from the pool fails, for every n: opening and loading end in an error or
+ * without one, and give back all that they took. */
 #include "tests/recipes/data/files.h"
 
 #include "autograd/internal.h"
@@ -18,7 +18,8 @@ static void use(void)
     tsr_dataset_close(&data);
 }
 
-/* Walks n upward until a run asks for fewer than n. Threads may share the allocations out differently each time. */
+/* Walks n upward until a run asks for fewer than n. Threads may share the allocations out
+ * differently each time. */
 static void walk(void)
 {
     int failures = 0;
