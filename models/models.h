@@ -311,6 +311,7 @@ TSR_API tsr_vit *tsr_vit_new(const tsr_vit_config *config);
 typedef struct tsr_vit_options {
     tsr_tensor *mask; /* [B, h, w] BOOL or U8, set: masked; NULL: none */
     tsr_rng rng;      /* of drop path */
+    bool no_norm;     /* tsr_vit_intermediate() alone: without the final norm */
 } tsr_vit_options;
 
 /*
@@ -323,7 +324,7 @@ TSR_API tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
 /* Views of tokens [B, 1 + N, D]: the class token [B, D], the patches [B, N, D]. */
 TSR_API tsr_tensor *tsr_vit_class_token(tsr_tensor *tokens);
 TSR_API tsr_tensor *tsr_vit_patch_tokens(tsr_tensor *tokens);
-/* outputs[0 .. n): of the last n blocks, each through the final norm, [B, 1 + N, D]
+/* outputs[0 .. n): of the last n blocks, each through the final norm unless no_norm, [B, 1 + N, D]
  * (get_intermediate_layers). */
 TSR_API tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
                                         const tsr_vit_options *options, tsr_tensor **outputs);

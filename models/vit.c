@@ -244,10 +244,11 @@ tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *x = embed(m, images, options != NULL ? options->mask : NULL);
     int64_t first = m->config.depth - n;
+    bool normed = m->norm != NULL && (options == NULL || !options->no_norm);
     x = blocks(m, &scope, first, x, options);
     for (int i = 0; i < n; i++) {
         x = block(m, first + i, x, options);
-        outputs[i] = m->norm != NULL ? tsr_norm_forward(m->norm, x) : x;
+        outputs[i] = normed ? tsr_norm_forward(m->norm, x) : x;
     }
     bool failed = outputs[n - 1] == NULL;
     for (int i = 0; i < n && failed; i++) outputs[i] = NULL;

@@ -78,8 +78,10 @@ static inline void golden_gradients(const tsr_module *m, tsr_safetensors *file, 
         char name[256];
         snprintf(name, sizeof name, "%s%s", prefix, parameters->at[i].name);
         tsr_tensor *grad = tsr_tensor_grad(parameters->at[i].tensor);
+        /* PyTorch's zero_grad of then left zeros. */
+        if (grad == NULL) grad = tsr_zeros(m->dtype, tsr_tensor_shape(parameters->at[i].tensor));
         if (tsr_safetensors_find(file, name) < 0) {
-            if (grad != NULL) fail_msg("%s is there, expected none", name);
+            assert_null(tsr_tensor_grad(parameters->at[i].tensor));
             continue;
         }
         assert_near(grad, golden(file, name, m->dtype), tolerance, name);
@@ -98,7 +100,7 @@ static inline tsr_tensor *probe(tsr_tensor *x, tsr_tensor *by)
 /* The authors' values are f32; so is the error of f64 runs against them. */
 static inline double tolerance_of(tsr_dtype dtype)
 {
-    return dtype == TSR_DTYPE_F32 ? 1e-5 : 5e-6;
+    return dtype == TSR_DTYPE_F32 ? 1e-5 : 2e-6;
 }
 
 #endif

@@ -230,10 +230,19 @@ static void test_module__averages_common_names(void **state)
     tsr_module_free(&teacher);
 }
 
+/* The first tensor of a test makes its scope allocate. */
+static size_t bytes_in_use(void)
+{
+    tsr_scope scope = tsr_scope_open();
+    tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(1));
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    return tsr_pool_stats_get().in_use;
+}
+
 static void test_module__fails_as_a_whole(void **state)
 {
     (void)state;
-    size_t before = tsr_pool_stats_get().in_use;
+    size_t before = bytes_in_use();
     tsr_module *m = tsr_module_new(sizeof *m, "root", TSR_DTYPE_F32);
     tsr_module_child(m, "a", tsr_linear_new(2, 2, true, TSR_DTYPE_F32));
     assert_null(tsr_module_child(m, "a", tsr_linear_new(2, 2, true, TSR_DTYPE_F32)));
@@ -249,7 +258,7 @@ static void test_module__survives_every_failing_allocation(void **state)
 {
     (void)state;
     for (int64_t n = 1;; n++) {
-        size_t before = tsr_pool_stats_get().in_use;
+        size_t before = bytes_in_use();
         tsr_pool__fail_at(n);
         struct tree *m = make_tree(4, TSR_DTYPE_F32);
         if (m != NULL) {
@@ -273,7 +282,7 @@ static void test_module__names_itself_in_anomalies(void **state)
     assert_null(tsr_mlp_forward(m->second, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(3, 4))));
     tsr_tape_close(&tape);
     tsr_anomaly_set(was);
-    assert_failed(TSR_STATUS_NUMERIC, "mlp > fc2");
+    assert_failed(TSR_STATUS_NUMERIC, "mlp.fc2");
     tsr_module_free(&m);
 }
 
