@@ -119,8 +119,7 @@ tsr_status tsr_tensor_copy(tsr_tensor *dst, tsr_tensor *src)
     dst->block->version++;
     if (dst->numel == 0) return TSR_STATUS_OK;
     tsr_loop loop = tsr_loop__make(dst->shape, 2, (const int64_t *[]){dst->strides, src->strides});
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(dst->numel))
-    for (int64_t p = 0; p < tsr_loop__pieces(&loop); p++) copy_piece(dst, src, &loop, p);
+    TSR_PARALLEL_FOR(p, tsr_loop__pieces(&loop), dst->numel, copy_piece(dst, src, &loop, p));
     return TSR_STATUS_OK;
 }
 
@@ -178,8 +177,7 @@ void tsr_tensor__add_in_place(tsr_tensor *dst, const tsr_tensor *src)
     dst->block->version++;
     if (dst->numel == 0) return;
     tsr_loop loop = tsr_loop__make(dst->shape, 2, (const int64_t *[]){dst->strides, src->strides});
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(dst->numel))
-    for (int64_t p = 0; p < tsr_loop__pieces(&loop); p++) add_piece(dst, src, &loop, p);
+    TSR_PARALLEL_FOR(p, tsr_loop__pieces(&loop), dst->numel, add_piece(dst, src, &loop, p));
 }
 
 bool tsr_tensor_is_finite(const tsr_tensor *t)

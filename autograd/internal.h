@@ -14,6 +14,7 @@ typedef struct tsr_block {
     int size_class;   /* of the pool; -1: a mapping of its own size */
     uint64_t version; /* counts modifications of the data */
     size_t capacity;  /* bytes of the whole block */
+    size_t bytes;     /* of the data, as asked for */
     struct tsr_block *next_free;
 } tsr_block;
 

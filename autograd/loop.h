@@ -81,4 +81,23 @@ static inline int tsr_loop__threads(int64_t work)
     return work < 32768 ? 1 : tsr_threads();
 }
 
+/* for (int64_t i = 0; i < n; i++) body, by several threads where `work` elementary operations are worth it. A loop for one
+ * is a plain loop: libgomp allocates and frees memory for a region of one thread each time. */
+#define TSR_PARALLEL_FOR(i, n, work, ...)                                                          \
+    do {                                                                                           \
+        const int64_t tsr_loop_n = (n);                                                            \
+        const int tsr_loop_threads = tsr_loop__threads(work);                                      \
+        if (tsr_loop_threads > 1) {                                                                \
+            _Pragma("omp parallel for schedule(static) num_threads(tsr_loop_threads)") for (       \
+                int64_t i = 0; i < tsr_loop_n; i++)                                                \
+            {                                                                                      \
+                __VA_ARGS__;                                                                       \
+            }                                                                                      \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < tsr_loop_n; i++) {                                             \
+                __VA_ARGS__;                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+
 #endif

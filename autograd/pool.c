@@ -110,6 +110,7 @@ tsr_block *tsr_block__alloc(size_t bytes)
     block->size_class = c;
     block->version = 0;
     block->capacity = size;
+    block->bytes = bytes;
     block->next_free = NULL;
     return block;
 }

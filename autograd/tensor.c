@@ -207,9 +207,12 @@ tsr_tensor *tsr_tensor_view(tsr_tensor *t, tsr_shape shape, const int64_t *strid
                !__builtin_add_overflow(reach < 0 ? lowest : highest, reach,
                                        reach < 0 ? &lowest : &highest);
     }
-    char *begin = tsr_block__data(t->block), *end = (char *)t->block + t->block->capacity;
-    int64_t first = ((char *)t->data - begin) / size + offset, room = (end - begin) / size;
-    if (!fits || (numel > 0 && (first + lowest < 0 || first + highest >= room))) {
+    int64_t first = ((char *)t->data - (char *)tsr_block__data(t->block)) / size;
+    int64_t room = (int64_t)t->block->bytes / size;
+    fits = fits && !__builtin_add_overflow(first, offset, &first) &&
+           !__builtin_add_overflow(first, lowest, &lowest) &&
+           !__builtin_add_overflow(first, highest, &highest);
+    if (!fits || (numel > 0 && (lowest < 0 || highest >= room))) {
         char text[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_SHAPE, "view: %s at offset %" PRId64 " reaches beyond the storage",
                  tsr_shape_text(shape, text), offset);

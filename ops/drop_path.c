@@ -31,8 +31,7 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct drop_path *s)
     bool f32 = tsr_tensor_dtype(x) == TSR_DTYPE_F32;
     const void *xd = tsr_tensor_data(x);
     void *yd = tsr_tensor_data_mut(y);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
-    for (int64_t p = 0; p < rows * parts; p++) {
+    TSR_PARALLEL_FOR(p, rows * parts, numel, {
         int64_t row = p / parts, first = p % parts * PART, at = row * width + first;
         int64_t n = width - first < PART ? width - first : PART;
         bool kept = is_kept(s, row);
@@ -45,7 +44,7 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct drop_path *s)
             double *to = (double *)yd + at;
             for (int64_t k = 0; k < n; k++) to[k] = kept ? from[k] / keep : 0.0;
         }
-    }
+    });
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,

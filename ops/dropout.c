@@ -30,8 +30,7 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct dropout *s)
     bool f32 = tsr_tensor_dtype(x) == TSR_DTYPE_F32;
     const void *xd = tsr_tensor_data(x);
     void *yd = tsr_tensor_data_mut(y);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(8 * numel))
-    for (int64_t p = 0; p < rows * parts; p++) {
+    TSR_PARALLEL_FOR(p, rows * parts, 8 * numel, {
         int64_t row = p / parts, first = p % parts * PART, at = row * width + first;
         int64_t n = width - first < PART ? width - first : PART;
         tsr_rng rng = s->rng;
@@ -43,7 +42,7 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct dropout *s)
         } else {
             DROP(double)
         }
-    }
+    });
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,

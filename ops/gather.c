@@ -26,8 +26,7 @@ static void forward(tsr_tensor *y_, tsr_tensor *x_, tsr_tensor *index, const str
     const int64_t *indices = tsr_tensor_data(index);
     const void *x = tsr_tensor_data(x_);
     void *y = tsr_tensor_data_mut(y_);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(outer *m *inner))
-    for (int64_t p = 0; p < outer * m; p++) {
+    TSR_PARALLEL_FOR(p, outer * m, outer * m * inner, {
         const int64_t *at = indices + p * inner, o = p / m;
         if (size == 1) {
             GATHER_ROW(uint8_t)
@@ -38,7 +37,7 @@ static void forward(tsr_tensor *y_, tsr_tensor *x_, tsr_tensor *index, const str
         } else {
             GATHER_ROW(uint64_t)
         }
-    }
+    });
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,

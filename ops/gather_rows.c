@@ -39,8 +39,7 @@ static void forward(tsr_tensor *y_, tsr_tensor *x_, tsr_tensor *index)
     const int64_t *rows = tsr_tensor_data(index);
     const void *x = tsr_tensor_data(x_);
     void *y = tsr_tensor_data_mut(y_);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
-    for (int64_t p = 0; p < count; p++) {
+    TSR_PARALLEL_FOR(p, count, numel, {
         int64_t i = p / pieces, at[TSR_LOOP_OPERANDS];
         int64_t n = tsr_loop__piece(&loop, p % pieces, at);
         if (size == 1) {
@@ -52,7 +51,7 @@ static void forward(tsr_tensor *y_, tsr_tensor *x_, tsr_tensor *index)
         } else {
             COPY_ROW(uint64_t);
         }
-    }
+    });
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,

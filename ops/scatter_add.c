@@ -34,8 +34,7 @@ static void forward(tsr_tensor *y_, tsr_tensor *x_, tsr_tensor *index, int dim)
     const int64_t *at = tsr_tensor_data(index);
     const void *x = tsr_tensor_data(x_);
     void *y = tsr_tensor_data_mut(y_);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(outer *m *inner))
-    for (int64_t p = 0; p < outer * parts; p++) {
+    TSR_PARALLEL_FOR(p, outer * parts, outer * m * inner, {
         int64_t o = p / parts, first = p % parts * COLUMNS;
         int64_t end = inner - first < COLUMNS ? inner : first + COLUMNS;
         if (f32) {
@@ -43,7 +42,7 @@ static void forward(tsr_tensor *y_, tsr_tensor *x_, tsr_tensor *index, int dim)
         } else {
             ADD_LANES(double)
         }
-    }
+    });
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,

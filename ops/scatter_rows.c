@@ -28,15 +28,14 @@ static void forward(tsr_tensor *y, tsr_tensor *x, tsr_tensor *index)
     const int64_t *rows = tsr_tensor_data(index);
     const void *xd = tsr_tensor_data(x);
     void *yd = tsr_tensor_data_mut(y);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
-    for (int64_t p = 0; p < parts; p++) {
+    TSR_PARALLEL_FOR(p, parts, numel, {
         int64_t first = p * COLUMNS, n = width - first < COLUMNS ? width - first : COLUMNS;
         if (f32) {
             ADD_COLUMNS(float)
         } else {
             ADD_COLUMNS(double)
         }
-    }
+    });
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,

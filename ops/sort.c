@@ -65,11 +65,10 @@ tsr_tensor *tsr_sort(tsr_tensor *x, int dim, bool descending, tsr_tensor **indic
     const char *xd = tsr_tensor_data(packed);
     size_t bytes = (size_t)n * tsr_dtype_size(tsr_tensor_dtype(x));
     int64_t *out = tsr_tensor_data_mut(found), *scratch = tsr_tensor_data_mut(spare);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(8 * numel))
-    for (int64_t i = 0; i < count; i++) {
+    TSR_PARALLEL_FOR(i, count, 8 * numel, {
         struct lane l = {f32, descending, xd + (size_t)i * bytes};
         order(&l, n, out + i * n, scratch + i * n);
-    }
+    });
     tsr_tensor *y = tsr_transpose(tsr_gather(lanes, -1, found), d, -1);
     if (indices != NULL && y != NULL) *indices = tsr_transpose(found, d, -1);
     return y;

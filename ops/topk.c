@@ -79,8 +79,7 @@ tsr_tensor *tsr_topk(tsr_tensor *x, int64_t k, int dim, tsr_tensor **indices)
     const char *xd = tsr_tensor_data(packed);
     size_t lane = (size_t)n * tsr_dtype_size(tsr_tensor_dtype(x));
     int64_t *out = tsr_tensor_data_mut(found);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(count *n))
-    for (int64_t i = 0; i < count; i++) best(f32, xd + (size_t)i * lane, n, k, out + i * k);
+    TSR_PARALLEL_FOR(i, count, count * n, best(f32, xd + (size_t)i * lane, n, k, out + i * k));
     tsr_tensor *y = tsr_transpose(tsr_gather(lanes, -1, found), d, -1);
     if (indices != NULL && y != NULL) *indices = tsr_transpose(found, d, -1);
     return y;
