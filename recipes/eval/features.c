@@ -1,0 +1,319 @@
+/* Backbones of checkpoints, and the features that they give. */
+#include "recipes/eval/features.h"
+
+#include "ops/ops.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- checkpoints ---- */
+
+tsr_checkpoint *tsr_checkpoint_open_run(const char *file_or_directory,
+                                        char path[TSR_CHECKPOINT_PATH])
+{
+    struct stat s;
+    if (stat(file_or_directory, &s) == 0 && S_ISDIR(s.st_mode)) {
+        int64_t step;
+        if (tsr_checkpoint_latest(file_or_directory, &step) != TSR_STATUS_OK) return NULL;
+        if (step < 0) {
+            tsr_fail(TSR_STATUS_ARGUMENT, "%s: no checkpoint in this directory; give a checkpoint or the --out "
+                     "of a run", file_or_directory);
+            return NULL;
+        }
+        if (tsr_checkpoint_path(file_or_directory, step, path) == NULL) return NULL;
+    } else if (snprintf(path, TSR_CHECKPOINT_PATH, "%s", file_or_directory) >= TSR_CHECKPOINT_PATH) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "checkpoint: the path is longer than %d bytes", TSR_CHECKPOINT_PATH - 1);
+        return NULL;
+    }
+    return tsr_checkpoint_open(path);
+}
+
+tsr_status tsr_backbone_options(const tsr_checkpoint *c, tsr_train_options *options)
+{
+    int n;
+    const tsr_option *table = tsr_train_option_table(&n);
+    tsr_train_options read;
+    if (tsr_options_default(table, n, &read) != TSR_STATUS_OK) return tsr_status_get();
+    if (tsr_checkpoint_value_find(c, "option.model") == NULL) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "the checkpoint records no options of a training run "
+                        "(option.model is missing), so its network is not known");
+    }
+    for (int i = 0; i < n; i++) {
+        char key[96];
+        const char *text;
+        snprintf(key, sizeof key, "option.%s", table[i].name);
+        if (tsr_checkpoint_value_find(c, key) == NULL) continue; /* it is newer than the checkpoint */
+        if (tsr_checkpoint_get_string(c, key, &text) != TSR_STATUS_OK ||
+            tsr_option_set(&table[i], &read, text) != TSR_STATUS_OK) {
+            return tsr_status_get();
+        }
+    }
+    *options = read;
+    return TSR_STATUS_OK;
+}
+
+/* "teacher.backbone" -> "teacher/backbone.", or with other weights "student/backbone." */
+static tsr_status find_prefix(const tsr_checkpoint *c, const char *weights, char prefix[128])
+{
+    const char *feature;
+    if (tsr_checkpoint_get_string(c, "feature", &feature) != TSR_STATUS_OK) return tsr_status_get();
+    const char *dot = strchr(feature, '.');
+    if (dot == NULL || strlen(feature) > 100) {
+        return tsr_fail(TSR_STATUS_FORMAT, "the checkpoint's value \"feature\" is \"%.60s\", expected "
+                        "\"network.part\"", feature);
+    }
+    int length = weights != NULL ? (int)strlen(weights) : (int)(dot - feature);
+    snprintf(prefix, 128, "%.*s/%s.", length > 20 ? 20 : length, weights != NULL ? weights : feature, dot + 1);
+    return TSR_STATUS_OK;
+}
+
+static const tsr_checkpoint_entry *find(const tsr_checkpoint *c, const char *prefix, const char *name)
+{
+    char full[256];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    return tsr_checkpoint_find(c, full);
+}
+
+/* The file must hold what the options promise before a network of that size is made. */
+static bool holds(const tsr_checkpoint *c, const char *prefix, const tsr_vit_config *v)
+{
+    int64_t grid = v->image_size / v->patch_size;
+    const tsr_checkpoint_entry *position = find(c, prefix, "pos_embed");
+    bool fits = position != NULL &&
+                tsr_shape_equal(position->shape, TSR_SHAPE(1, 1 + grid * grid, v->dim));
+    for (int64_t i = 0; i < v->depth && fits; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.fc1.weight", i);
+        const tsr_checkpoint_entry *e = find(c, prefix, name);
+        fits = e != NULL && tsr_shape_equal(e->shape, TSR_SHAPE((int64_t)((double)v->dim * v->mlp_ratio),
+                                                                v->dim));
+    }
+    if (!fits) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "the checkpoint has no backbone %s* of the model that its options "
+                 "describe (dim %" PRId64 ", depth %" PRId64 ", %" PRId64 " pixels, patch %" PRId64 ")", prefix,
+                 v->dim, v->depth, v->image_size, v->patch_size);
+    }
+    return fits;
+}
+
+static tsr_status read_weights(tsr_checkpoint *c, const char *prefix, tsr_vit *vit)
+{
+    tsr_module_list *state = tsr_module_state(&vit->module);
+    if (state == NULL) return tsr_status_get();
+    tsr_named_tensor *named = tsr_alloc((size_t)state->n * sizeof *named);
+    for (int64_t k = 0; named != NULL && k < state->n; k++) {
+        named[k] = (tsr_named_tensor){state->at[k].name, state->at[k].tensor};
+    }
+    if (named != NULL) tsr_checkpoint_load(c, prefix, named, state->n);
+    tsr_free(named);
+    tsr_module_list_free(&state);
+    return tsr_status_get();
+}
+
+tsr_vit *tsr_backbone_load(tsr_checkpoint *c, const char *weights)
+{
+    tsr_train_options train;
+    tsr_vit_config config;
+    char prefix[128];
+    if (tsr_backbone_options(c, &train) != TSR_STATUS_OK ||
+        tsr_train_vit_config(&train, &config) != TSR_STATUS_OK ||
+        find_prefix(c, weights, prefix) != TSR_STATUS_OK || !holds(c, prefix, &config)) {
+        return NULL;
+    }
+    config.masked = find(c, prefix, "masked_embed") != NULL;
+    config.layer_scale = find(c, prefix, "blocks.0.gamma_1") != NULL ? 1.0 : 0.0;
+    config.mean_pooling = find(c, prefix, "fc_norm.weight") != NULL;
+    tsr_vit *vit = tsr_vit_new(&config);
+    if (vit == NULL) return NULL;
+    if (read_weights(c, prefix, vit) != TSR_STATUS_OK) tsr_module_free(&vit);
+    if (vit == NULL) return NULL;
+    tsr_module_train(&vit->module, false);
+    tsr_module_freeze(&vit->module);
+    return vit;
+}
+
+tsr_vit *tsr_backbone_untrained(const tsr_vit *like, uint64_t seed)
+{
+    tsr_vit *vit = tsr_vit_new(&like->config);
+    if (vit == NULL) return NULL;
+    if (tsr_module_initialize(&vit->module, seed) != TSR_STATUS_OK) tsr_module_free(&vit);
+    if (vit == NULL) return NULL;
+    tsr_module_train(&vit->module, false);
+    tsr_module_freeze(&vit->module);
+    return vit;
+}
+
+/* ---- a few images of a data set, spread evenly over it ---- */
+
+struct part {
+    tsr_dataset *whole;
+    int64_t n;
+};
+
+static int64_t place(const struct part *p, int64_t i)
+{
+    /* floor(i count / n) without overflow */
+    int64_t count = tsr_dataset_count(p->whole);
+    return i * (count / p->n) + i * (count % p->n) / p->n;
+}
+
+static int64_t part_count(const void *self)
+{
+    return ((const struct part *)self)->n;
+}
+
+static int64_t part_classes(const void *self)
+{
+    return tsr_dataset_classes(((const struct part *)self)->whole);
+}
+
+static const char *part_class_name(const void *self, int64_t c)
+{
+    return tsr_dataset_class_name(((const struct part *)self)->whole, c);
+}
+
+static int64_t part_label(const void *self, int64_t i)
+{
+    const struct part *p = self;
+    return tsr_dataset_label(p->whole, place(p, i));
+}
+
+static void part_name(const void *self, int64_t i, char *buffer, size_t bytes)
+{
+    const struct part *p = self;
+    char name[TSR_DATASET_NAME];
+    snprintf(buffer, bytes, "%s", tsr_dataset_name(p->whole, place(p, i), name));
+}
+
+static tsr_status part_load(const void *self, int64_t i, int min_short_side, tsr_image *image,
+                            const char **warning)
+{
+    const struct part *p = self;
+    int64_t asked = place(p, i), loaded;
+    (void)warning; /* the whole data set keeps it */
+    tsr_status status = tsr_dataset_load(p->whole, asked, min_short_side, image, &loaded);
+    if (status != TSR_STATUS_OK || loaded == asked) return status;
+    return tsr_fail(TSR_STATUS_FORMAT, "it cannot be read");
+}
+
+static const tsr_dataset_vtable part_vtable = {.kind = "part",
+                                               .count = part_count,
+                                               .classes = part_classes,
+                                               .class_name = part_class_name,
+                                               .label = part_label,
+                                               .name = part_name,
+                                               .load = part_load,
+                                               .close = tsr_free};
+
+static tsr_dataset *take_part(tsr_dataset *whole, int64_t n)
+{
+    struct part *p = tsr_alloc(sizeof *p);
+    if (p == NULL) return NULL;
+    *p = (struct part){whole, n};
+    return tsr_dataset_make(&part_vtable, p);
+}
+
+/* ---- features ---- */
+
+static int64_t feature_size(const tsr_vit *vit, const tsr_extract_options *o)
+{
+    int64_t blocks = o->last_blocks > 0 ? o->last_blocks : 1;
+    if (vit == NULL) return 3 * (int64_t)o->size * o->size;
+    switch (o->pooling) {
+    case TSR_POOLING_CLASS: return blocks * vit->config.dim;
+    case TSR_POOLING_MEAN: return vit->config.dim;
+    case TSR_POOLING_BOTH: return (blocks + 1) * vit->config.dim;
+    }
+    return 0;
+}
+
+enum { MAX_BLOCKS = 256 };
+
+/* images [B, 3, S, S] -> [B, F] */
+static tsr_tensor *features_of(const tsr_vit *vit, tsr_tensor *images, const tsr_extract_options *o)
+{
+    if (vit == NULL) return tsr_flatten(images, 1, 3);
+    int n = o->last_blocks > 0 && o->pooling != TSR_POOLING_MEAN ? o->last_blocks : 1;
+    tsr_tensor *tokens[MAX_BLOCKS], *parts[MAX_BLOCKS + 1];
+    tsr_vit_options options = {.no_norm = o->pooling == TSR_POOLING_MEAN};
+    if (tsr_vit_intermediate(vit, images, n, &options, tokens) != TSR_STATUS_OK) return NULL;
+    tsr_tensor *mean = NULL;
+    if (o->pooling != TSR_POOLING_CLASS) {
+        mean = tsr_mean(tsr_vit_patch_tokens(tokens[n - 1]), (const int[]){1}, 1, false);
+    }
+    if (o->pooling == TSR_POOLING_MEAN) return mean;
+    for (int i = 0; i < n; i++) parts[i] = tsr_vit_class_token(tokens[i]);
+    if (mean != NULL) parts[n++] = mean;
+    return tsr_concat((tsr_tensors){parts, n}, 1);
+}
+
+static tsr_status fill(const tsr_vit *vit, tsr_loader *loader, const tsr_extract_options *o,
+                       tsr_features *out)
+{
+    int64_t n = tsr_tensor_size(out->x, 0), done = 0;
+    while (done < n) {
+        const tsr_batch *batch = tsr_loader_next(loader);
+        if (batch == NULL) break;
+        tsr_scope scope = tsr_scope_open();
+        tsr_tensor *x = features_of(vit, tsr_batch_tensor(batch, "image"), o);
+        tsr_tensor *rows = tsr_slice(out->x, 0, done, done + batch->n, 1);
+        tsr_tensor *labels = tsr_slice(out->labels, 0, done, done + batch->n, 1);
+        if (x != NULL && rows != NULL && labels != NULL) {
+            tsr_tensor_copy(rows, x);
+            tsr_tensor_copy(labels, tsr_batch_tensor(batch, "label"));
+        }
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+        if (tsr_status_get() != TSR_STATUS_OK) break;
+        done += batch->n;
+        if (o->progress != NULL) o->progress(done, n, o->user);
+    }
+    return tsr_status_get();
+}
+
+static tsr_status extract(const tsr_vit *vit, tsr_dataset *data, const tsr_extract_options *o, int size,
+                          tsr_features *out)
+{
+    tsr_view_spec spec = o->augment ? tsr_view_linear(size) : tsr_view_eval(size);
+    tsr_views views = {&spec, 1};
+    tsr_loader_options options = {.batch = o->batch > 0 ? o->batch : 64,
+                                  .workers = o->workers,
+                                  .seed = o->seed,
+                                  .in_order = true,
+                                  .keep_last = true,
+                                  .epoch = o->epoch,
+                                  .end_epoch = o->epoch + 1,
+                                  .min_short_side = tsr_views_min_short_side(&views)};
+    int64_t n = tsr_dataset_count(data);
+    tsr_features made = {tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(n, feature_size(vit, o))),
+                         tsr_empty(TSR_DTYPE_I64, TSR_SHAPE(n))};
+    if (made.x == NULL || made.labels == NULL) return tsr_status_get();
+    tsr_loader *loader = tsr_loader_open_views(data, &views, &options);
+    if (loader != NULL && fill(vit, loader, o, &made) == TSR_STATUS_OK) *out = made;
+    tsr_loader_close(&loader);
+    return tsr_status_get();
+}
+
+tsr_status tsr_features_extract(const tsr_vit *vit, tsr_dataset *data,
+                                const tsr_extract_options *options, tsr_features *out)
+{
+    tsr_extract_options o = *options;
+    if (data == NULL || (vit == NULL && o.size < 1)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "features: no data set, or raw pixels of no size");
+    }
+    if (vit != NULL && (o.last_blocks < 0 || o.last_blocks > vit->config.depth ||
+                        o.last_blocks > MAX_BLOCKS)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--last-blocks: got %d, the network has %" PRId64 " blocks",
+                        o.last_blocks, vit->config.depth);
+    }
+    int size = o.size > 0 ? o.size : (int)vit->config.image_size;
+    bool whole = o.limit <= 0 || o.limit >= tsr_dataset_count(data);
+    tsr_dataset *part = whole ? NULL : take_part(data, o.limit);
+    if (!whole && part == NULL) return tsr_status_get();
+    bool was = tsr_recording_set(false);
+    extract(vit, whole ? data : part, &o, size, out);
+    tsr_recording_set(was);
+    tsr_dataset_close(&part);
+    return tsr_status_get();
+}
