@@ -2,9 +2,8 @@
  * y = x summed over the dimensions along which a tensor of y's shape is stretched to x's: the transpose of broadcasting.
  * dx = dy expanded.
  */
-#include "autograd/loop.h"
-#include "ops/elementwise.h"
 #include "ops/ops.h"
+#include "ops/reduce.h"
 #include "ops/samples.h"
 
 struct sum_to {
@@ -26,25 +25,22 @@ tsr_tensor *tsr_sum_to(tsr_tensor *x, tsr_shape shape)
     if (x == NULL) return NULL;
     struct sum_to s = {tsr_tensor_shape(x)};
     if (tsr_shape_equal(s.from, shape)) return x;
-    tsr_tensor *y = tsr_zeros(tsr_tensor_dtype(x), shape);
-    if (y == NULL) return NULL;
-    int64_t sy[TSR_MAX_DIMS];
-    tsr_loop__broadcast(shape, tsr_tensor_strides(y), s.from, sy);
-    tsr_loop loop = tsr_loop__make(s.from, 2, (const int64_t *[]){sy, tsr_tensor_strides(x)});
-    int64_t a = loop.stride[0][loop.ndim - 1], b = loop.stride[1][loop.ndim - 1];
-    void *yd = tsr_tensor_data_mut(y);
-    const void *xd = tsr_tensor_data(x);
-    int64_t pieces = tsr_tensor_numel(x) > 0 ? tsr_loop__pieces(&loop) : 0;
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);
-        for (int64_t i = 0; i < n; i++) {
-            if (tsr_tensor_dtype(x) == TSR_DTYPE_F32) {
-                ((float *)yd)[at[0] + i * a] += ((const float *)xd)[at[1] + i * b];
-            } else {
-                ((double *)yd)[at[0] + i * a] += ((const double *)xd)[at[1] + i * b];
-            }
-        }
+    tsr_shape both;
+    if (!tsr_shape_broadcast(s.from, shape, &both) || !tsr_shape_equal(both, s.from)) {
+        char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE, "sum_to: x has shape %s, to which %s does not stretch",
+                 tsr_shape_text(s.from, got), tsr_shape_text(shape, wanted));
+        return NULL;
     }
+    unsigned set = 0;
+    int lead = s.from.ndim - shape.ndim;
+    for (int d = 0; d < s.from.ndim; d++) {
+        if (d < lead || (shape.size[d - lead] == 1 && s.from.size[d] != 1)) set |= 1u << d;
+    }
+    tsr_tensor *sum = tsr_reduce__sum(op.name, x, set, true, 1.0);
+    int64_t strides[TSR_MAX_DIMS];
+    for (int d = 0; d < shape.ndim; d++) strides[d] = tsr_tensor_strides(sum)[d + lead];
+    tsr_tensor *y = tsr_tensor_view(sum, shape, strides, 0);
     return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }
 

@@ -196,6 +196,8 @@ static const tsr_option train_table[] = {
     {"dim", TSR_OPTION_INT, AT(dim), "0", 0, 8192, NULL, "width of the tokens; 0: the model's", NULL},
     {"depth", TSR_OPTION_INT, AT(depth), "0", 0, 256, NULL, "number of blocks; 0: the model's", NULL},
     {"heads", TSR_OPTION_INT, AT(heads), "0", 0, 256, NULL, "attention heads; 0: the model's", NULL},
+    {"mlp-ratio", TSR_OPTION_DOUBLE, AT(mlp_ratio), "4", 0.1, 64, NULL,
+     "hidden width of a block's MLP, relative to dim", "vision_transformer.py"},
     {"epochs", TSR_OPTION_INT, AT(epochs), "100", 1, 1e6, NULL, "passes over the images",
      "main_ibot.py --epochs"},
     {"batch", TSR_OPTION_INT, AT(batch), "64", 1, 1e6, NULL,
@@ -245,6 +247,7 @@ tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *
     if (tsr_vit_config_find(model, &c) != TSR_STATUS_OK) return tsr_status_get();
     c.image_size = train->image_size;
     c.patch_size = train->patch_size;
+    c.mlp_ratio = train->mlp_ratio;
     if (train->dim > 0) c.dim = train->dim;
     if (train->depth > 0) c.depth = train->depth;
     if (train->heads > 0) c.heads = train->heads;

@@ -47,6 +47,7 @@ TSR_API const char *tsr_option_text(const tsr_option *option, const void *option
 typedef struct tsr_train_options {
     int model; /* index in the choices of --model */
     int64_t image_size, patch_size, dim, depth, heads;
+    double mlp_ratio;
     int64_t epochs, batch, micro_batch;
     int optimizer; /* tsr_optimizer_kind */
     double lr, min_lr, warmup_epochs;
@@ -59,7 +60,7 @@ typedef struct tsr_train_options {
 } tsr_train_options;
 
 TSR_API const tsr_option *tsr_train_option_table(int *n);
-/* The backbone that model, image-size, patch-size, dim, depth and heads ask for. ARGUMENT where they do not fit. */
+/* The backbone that model, image-size, patch-size, dim, depth, heads and mlp-ratio ask for. ARGUMENT where they do not fit. */
 TSR_API tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *config);
 
 #ifdef __cplusplus

@@ -1,0 +1,51 @@
+/*
+ * y = mean of x over n elements: sum x / n. dx = dy / n.
+ */
+#include "ops/ops.h"
+#include "ops/reduce.h"
+#include "ops/samples.h"
+
+struct mean {
+    tsr_shape from, keepdim; /* of x, and of y with the summed dimensions kept */
+    double scale;
+};
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    const struct mean *s = tsr_node_block(node);
+    tsr_tensor *g = tsr_reshape(grad_outputs[0], s->keepdim);
+    grad_inputs[0] = tsr_expand(tsr_affine(g, s->scale, 0.0), s->from);
+}
+
+static const tsr_op op = {.name = "mean", .block_size = sizeof(struct mean), .backward = backward};
+
+tsr_tensor *tsr_mean(tsr_tensor *x, const int *dims, int n_dims, bool keepdim)
+{
+    unsigned set;
+    if (x == NULL || !tsr_reduce__dims(op.name, x, dims, n_dims, &set)) return NULL;
+    struct mean s = {tsr_tensor_shape(x), tsr_reduce__shape(x, set, true), 1.0};
+    int64_t n = tsr_tensor_numel(x), outputs = tsr_shape_numel(s.keepdim);
+    s.scale = n > 0 ? (double)outputs / (double)n : 0.0;
+    tsr_tensor *y = tsr_reduce__sum(op.name, x, set, keepdim, s.scale);
+    return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
+}
+
+static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out;
+    const tsr_sample *sample = user;
+    const int *dims = sample->args; /* how many, which */
+    out[0] = tsr_mean(in.at[0], dims + 1, dims[0], dims[4] != 0);
+}
+
+static const tsr_sample samples[] = {
+    {"all", 1, 1, {{{3, {2, 3, 5}}}}, call, (const int[]){0, 0, 0, 0, 0}},
+    {"rows", 1, 1, {{{2, {3, 17}}}}, call, (const int[]){1, -1, 0, 0, 1}},
+    {"columns", 1, 1, {{{2, {131, 3}}}}, call, (const int[]){1, 0, 0, 0, 0}},
+    {"middle", 1, 1, {{{3, {2, 5, 3}}}}, call, (const int[]){1, 1, 0, 0, 1}},
+    {"two of four", 1, 1, {{{4, {2, 3, 2, 3}}}}, call, (const int[]){2, 0, 2, 0, 0}},
+    {"scalar", 1, 1, {{{0}}}, call, (const int[]){0, 0, 0, 0, 0}},
+    {"empty rows", 1, 1, {{{2, {0, 3}}}}, call, (const int[]){1, 1, 0, 0, 0}},
+};
+TSR_SAMPLES(mean, samples);

@@ -1,0 +1,259 @@
+/*
+ * iBOT against the authors' implementation: the loss on given logits, and whole training trajectories through the
+ * trainer's own steps. tests/golden/README.md says how the files were made.
+ */
+#include "tests/test.h"
+
+/* The loss's parts are private to the recipe. */
+#include "recipes/ibot.c"
+
+#include <stdlib.h>
+
+static tsr_safetensors *golden(const char *name)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", getenv("TSR_GOLDEN"), name);
+    tsr_safetensors *file = tsr_safetensors_open(path);
+    assert_ok();
+    return file;
+}
+
+static tsr_tensor *get(tsr_safetensors *file, const char *format, int i, const char *name)
+{
+    char full[256];
+    snprintf(full, sizeof full, format, i, name);
+    tsr_tensor *t = tsr_safetensors_tensor(file, full);
+    assert_ok();
+    return t;
+}
+
+/* |a - b| <= tolerance * max |b| over the tensor. */
+static void assert_relative(tsr_tensor *a, tsr_tensor *b, double tolerance, const char *name)
+{
+    assert_ok();
+    assert_int_equal(tsr_tensor_numel(a), tsr_tensor_numel(b));
+    double largest = 0.0, worst = 0.0;
+    for (int64_t i = 0; i < tsr_tensor_numel(b); i++) {
+        largest = fmax(largest, fabs(tsr_tensor_get(b, i)));
+        worst = fmax(worst, fabs(tsr_tensor_get(a, i) - tsr_tensor_get(b, i)));
+    }
+    if (!(worst <= tolerance * largest)) {
+        fail_msg("%s: off by %.3g of %.3g, tolerance %g", name, worst, largest, tolerance);
+    }
+}
+
+/* ---- the loss ---- */
+
+static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
+{
+    tsr_safetensors *file = golden("loss.safetensors");
+    struct ibot ibot = {.o = {.local_crops = 3, .student_temp = 0.1, .center_momentum = 0.9}};
+    ibot.teacher_temp = (tsr_schedule_warmup){.start = 0.04, .base = 0.07, .warmup = 3};
+    for (int call = 0; call < 4; call++) {
+        tsr_tape *tape = tsr_tape_open();
+        tsr_tensor *x[8];
+        static const char *const names[] = {"in.student_cls",  "in.student_local_cls",
+                                            "in.student_patch", "in.teacher_cls",
+                                            "in.teacher_patch", "in.center_cls",
+                                            "in.center_patch"};
+        for (int i = 0; i < 7; i++) x[i] = tsr_cast(get(file, "%d.%s", call, names[i]), dtype);
+        for (int i = 0; i < 3; i++) tsr_require_grad(x[i], true);
+        tsr_tensor *mask = get(file, "%d.%s", call, "in.mask"), *rows, *weights;
+        masked_patches(mask, dtype, &rows, &weights);
+        double temp = tsr_schedule_warmup_at(&ibot.teacher_temp, call);
+        tsr_tensor *teacher = tokenize(x[3], x[5], temp);
+        tsr_tensor *patches = tsr_gather_rows(tsr_flatten(x[4], 0, 1), rows);
+        tsr_tensor *teacher_patch = tokenize(patches, tsr_reshape(x[6], TSR_SHAPE(1, -1)), temp);
+        tsr_tensor *student = tsr_concat(TSR_TENSORS(x[0], x[1]), 0);
+        tsr_tensor *student_patch = tsr_gather_rows(tsr_flatten(x[2], 0, 1), rows);
+        tsr_tensor *cls = class_loss(&ibot, student, teacher);
+        tsr_tensor *patch = tsr_affine(patch_loss(&ibot, student_patch, teacher_patch, weights), 0.7, 0.0);
+        assert_relative(cls, get(file, "%d.%s", call, "out.cls"), tolerance, "cls");
+        assert_relative(patch, get(file, "%d.%s", call, "out.patch"), tolerance, "patch");
+        tsr_tensor *total = tsr_add(cls, patch), *g[3];
+        assert_relative(total, get(file, "%d.%s", call, "out.loss"), tolerance, "loss");
+        tsr_grad(tape, TSR_TENSORS(total), TSR_NO_TENSORS, TSR_TENSORS(x[0], x[1], x[2]), g, NULL);
+        assert_relative(g[0], get(file, "%d.%s", call, "grad.student_cls"), tolerance, "grad cls");
+        assert_relative(g[1], get(file, "%d.%s", call, "grad.student_local_cls"), tolerance, "grad local");
+        assert_relative(g[2], get(file, "%d.%s", call, "grad.student_patch"), tolerance, "grad patch");
+        move_center(x[5], 0.9, tsr_mean(x[3], (int[]){0}, 1, true));
+        move_center(x[6], 0.9, tsr_mean(x[4], (int[]){0, 1}, 2, true));
+        assert_relative(x[5], get(file, "%d.%s", call, "out.center_cls"), tolerance, "centre");
+        assert_relative(x[6], get(file, "%d.%s", call, "out.center_patch"), tolerance, "patch centre");
+        tsr_tape_close(&tape);
+    }
+    tsr_safetensors_close(&file);
+}
+
+static void test_ibot__loss_equals_the_authors_in_f32(void **state)
+{
+    (void)state;
+    loss_on_given_logits(TSR_DTYPE_F32, 1e-5);
+}
+
+/* The file is in f32: f64 agrees with it to its rounding. */
+static void test_ibot__loss_equals_the_authors_in_f64(void **state)
+{
+    (void)state;
+    loss_on_given_logits(TSR_DTYPE_F64, 2e-6);
+}
+
+/* ---- trajectories ---- */
+
+struct setting {
+    const char *file;
+    tsr_dtype dtype;
+    double tolerance;
+    bool masks, shared_head, norm_last_layer;
+    int64_t batch, micro_batch;
+};
+
+/* The golden files' configuration, as their metadata states it. */
+static void make_options(const struct setting *s, tsr_train_options *train, struct options *o)
+{
+    int n;
+    const tsr_option *table = tsr_train_option_table(&n);
+    tsr_options_default(table, n, train);
+    tsr_options_default(option_table, sizeof option_table / sizeof option_table[0], o);
+    train->image_size = 32;
+    train->patch_size = 8;
+    train->dim = 24;
+    train->depth = 2;
+    train->heads = 2;
+    train->mlp_ratio = 2.0;
+    train->epochs = 4;
+    train->batch = 3;
+    train->micro_batch = s->micro_batch;
+    train->lr = 0.0009375;
+    train->scale_lr = false;
+    train->warmup_epochs = 1;
+    train->momentum_teacher = 0.9;
+    train->clip = 0.3;
+    train->monitor_every = 1;
+    o->out_dim = o->patch_out_dim = 32;
+    o->head_hidden = 40;
+    o->head_bottleneck = 16;
+    o->shared_head = s->shared_head;
+    o->norm_last_layer = s->norm_last_layer;
+    o->local_crops = 2;
+    o->local_size = 16;
+    o->warmup_teacher_temp_epochs = 2;
+    o->drop_path = 0.0;
+}
+
+/* Copies every tensor of the file whose name begins with prefix into the module's tensor of that name, or compares. */
+static void each_tensor(tsr_safetensors *file, const char *prefix, const tsr_module *m, double tolerance)
+{
+    int64_t seen = 0;
+    for (int64_t i = 0; i < tsr_safetensors_count(file); i++) {
+        const char *name = tsr_safetensors_name(file, i);
+        if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
+        tsr_tensor *t = tsr_safetensors_tensor(file, name);
+        tsr_tensor *own = tsr_module_find(m, name + strlen(prefix));
+        assert_ok();
+        if (tolerance < 0.0) {
+            tsr_tensor_copy(own, t);
+        } else {
+            assert_relative(own, t, tolerance, name);
+        }
+        seen++;
+    }
+    assert_true(seen > 30);
+}
+
+static void check_log(tsr_safetensors *file, const char *name, int step, double value, double tolerance)
+{
+    double wanted = tsr_tensor_get(get(file, "log%.0d.%s", 0, name), step);
+    if (!(fabs(value - wanted) <= tolerance * fmax(fabs(wanted), 1e-3))) {
+        fail_msg("step %d: %s is %.15g, expected %.15g", step, name, value, wanted);
+    }
+}
+
+static void trajectory(const struct setting *s)
+{
+    tsr_safetensors *file = golden(s->file);
+    tsr_train_options train = {0};
+    struct options o = {0};
+    make_options(s, &train, &o);
+    tsr_build b = {.train = &train, .options = &o, .dtype = s->dtype};
+    tsr_trainer *trainer = tsr_trainer_make(&tsr_recipe__ibot, &b, 3);
+    assert_ok();
+    const tsr_networks *n = tsr_trainer_networks(trainer);
+    each_tensor(file, "init.student.", n->student, -1.0);
+    each_tensor(file, "init.teacher.", n->teacher, -1.0);
+    for (int step = 0; step < 12; step++) {
+        tsr_scope scope = tsr_scope_open();
+        tsr_input inputs[] = {{"global", get(file, "%d.%s", step, "in.global")},
+                              {"local", get(file, "%d.%s", step, "in.local")},
+                              {"global.mask", get(file, "%d.%s", step, "in.mask")}};
+        tsr_step_result r;
+        tsr_trainer_step(trainer, inputs, s->masks ? 3 : 2, &r);
+        assert_ok();
+        check_log(file, "loss", step, r.loss, s->tolerance);
+        assert_string_equal(r.numbers[0].name, "cls");
+        check_log(file, "cls", step, r.numbers[0].value, s->tolerance);
+        assert_string_equal(r.numbers[1].name, "patch");
+        check_log(file, "patch", step, r.numbers[1].value, s->tolerance);
+        check_log(file, "lr", step, r.lr, 1e-12);
+        check_log(file, "wd", step, r.weight_decay, 1e-12);
+        check_log(file, "momentum", step, r.momentum, 1e-12);
+        check_log(file, "grad_norm_sum", step, r.gradient_norm_sum, s->tolerance);
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+    }
+    each_tensor(file, "final.student.", n->student, s->tolerance);
+    each_tensor(file, "final.teacher.", n->teacher, s->tolerance);
+    assert_relative(tsr_module_find(n->state, "center"), get(file, "final%.0d.%s", 0, "center_cls"),
+                    s->tolerance, "centre");
+    if (s->masks) {
+        assert_relative(tsr_module_find(n->state, "center2"), get(file, "final%.0d.%s", 0, "center_patch"),
+                        s->tolerance, "patch centre");
+    }
+    tsr_trainer_free(&trainer);
+    tsr_safetensors_close(&file);
+}
+
+static void test_ibot__trajectory_f64(void **state)
+{
+    (void)state;
+    trajectory(&(struct setting){"train_ibot_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, true, false});
+}
+
+static void test_ibot__trajectory_f32(void **state)
+{
+    (void)state;
+    trajectory(&(struct setting){"train_ibot_f32.safetensors", TSR_DTYPE_F32, 1e-4, true, true, false});
+}
+
+static void test_ibot__trajectory_separate_head(void **state)
+{
+    (void)state;
+    trajectory(&(struct setting){"train_ibot_separate_head_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, false,
+                                 true});
+}
+
+static void test_ibot__trajectory_without_masks_is_dino(void **state)
+{
+    (void)state;
+    trajectory(&(struct setting){"train_dino_f64.safetensors", TSR_DTYPE_F64, 1e-8, false, true, false});
+}
+
+/* Three micro-batches of one image give the golden trajectory of the batch of three. */
+static void test_ibot__micro_batches_equal_the_batch(void **state)
+{
+    (void)state;
+    trajectory(&(struct setting){"train_ibot_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, true, false, 3, 1});
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tsr_test(test_ibot__loss_equals_the_authors_in_f32),
+        tsr_test(test_ibot__loss_equals_the_authors_in_f64),
+        tsr_test(test_ibot__trajectory_f64),
+        tsr_test(test_ibot__trajectory_f32),
+        tsr_test(test_ibot__trajectory_separate_head),
+        tsr_test(test_ibot__trajectory_without_masks_is_dino),
+        tsr_test(test_ibot__micro_batches_equal_the_batch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
