@@ -49,12 +49,12 @@ static char *columns_alloc(const plan *p, int threads)
     return tsr_alloc(p->columns * (size_t)threads + 1);
 }
 
-/* Threads among which `tasks` products are shared: all that there are, or one. */
-static int outer_threads(const tsr_convolution *c, const plan *p, int64_t tasks)
+/* Elementary operations to share among threads by `tasks` products; 0, so that one thread goes through them all, where
+ * they are too few. */
+static int64_t outer_work(const tsr_convolution *c, const plan *p, int64_t tasks)
 {
     int64_t work = c->batch * c->filters * p->out * p->cells;
-    int threads = tsr_loop__threads(work);
-    return tasks >= threads ? threads : 1;
+    return tasks >= tsr_loop__threads(work) ? work : 0;
 }
 
 static tsr_matrix matrix(const void *base, size_t size, int64_t at, int64_t row, int64_t column)
@@ -62,82 +62,107 @@ static tsr_matrix matrix(const void *base, size_t size, int64_t at, int64_t row,
     return (tsr_matrix){(char *)base + at * (int64_t)size, row, column};
 }
 
+static void fill_plane(tsr_dtype dtype, int64_t plane, int64_t channels, int64_t n,
+                       const void *bias, void *x)
+{
+    if (dtype == TSR_DTYPE_F32) {
+        float value = bias != NULL ? ((const float *)bias)[plane % channels] : 0.0f;
+        float *at = (float *)x + plane * n;
+        for (int64_t i = 0; i < n; i++) at[i] = value;
+    } else {
+        double value = bias != NULL ? ((const double *)bias)[plane % channels] : 0.0;
+        double *at = (double *)x + plane * n;
+        for (int64_t i = 0; i < n; i++) at[i] = value;
+    }
+}
+
 /* x [batch, channels, n] = bias, or 0. */
 static void fill(tsr_dtype dtype, int64_t batch, int64_t channels, int64_t n, const void *bias,
                  void *x)
 {
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(batch *channels *n))
-    for (int64_t p = 0; p < batch * channels; p++) {
-        if (dtype == TSR_DTYPE_F32) {
-            float value = bias != NULL ? ((const float *)bias)[p % channels] : 0.0f;
-            float *at = (float *)x + p * n;
-            for (int64_t i = 0; i < n; i++) at[i] = value;
-        } else {
-            double value = bias != NULL ? ((const double *)bias)[p % channels] : 0.0;
-            double *at = (double *)x + p * n;
-            for (int64_t i = 0; i < n; i++) at[i] = value;
-        }
+    TSR_PARALLEL_FOR(plane, batch * channels, batch * channels * n,
+                     fill_plane(dtype, plane, channels, n, bias, x));
+}
+
+/* What the stripes of a call share. `inside`: threads share the work within a stripe. */
+typedef struct call {
+    const tsr_convolution *c;
+    plan p;
+    const void *weight, *bias;
+    char *columns;
+    bool inside;
+} call;
+
+/* Stripe t, counted through all samples and groups. */
+static void apply_stripe(const call *s, int64_t t, const void *x, void *y)
+{
+    const tsr_convolution *c = s->c;
+    const tsr_windows *w = &c->windows;
+    const plan *p = &s->p;
+    int64_t part = t / p->stripes, group = part % c->groups; /* part: sample and group */
+    int64_t first = t % p->stripes * p->rows;
+    int64_t n = first + p->rows < w->out[0] ? p->rows : w->out[0] - first;
+    const void *image = (const char *)x + (size_t)(part * p->channels * p->in) * p->size;
+    const void *columns = image;
+    if (!p->direct) {
+        void *mine = s->columns + (size_t)omp_get_thread_num() * p->columns;
+        tsr_windows__columns(w, c->dtype, p->channels, image, first, n, mine, s->inside);
+        columns = mine;
     }
+    tsr__gemm(c->dtype, p->filters, n * w->out[1], p->cells,
+              matrix(s->weight, p->size, group * p->filters * p->cells, p->cells, 1),
+              matrix(columns, p->size, 0, n * w->out[1], 1), s->bias != NULL ? 1.0 : 0.0,
+              matrix(y, p->size, part * p->filters * p->out + first * w->out[1], p->out, 1));
 }
 
 bool tsr_convolution__apply(const tsr_convolution *c, const void *x, const void *weight,
                             const void *bias, void *y)
 {
-    plan p = make_plan(c);
-    const tsr_windows *w = &c->windows;
-    int64_t tasks = c->batch * c->groups * p.stripes;
-    int threads = outer_threads(c, &p, tasks);
-    int inner = threads > 1 ? 1 : tsr_loop__threads(p.cells * p.rows * w->out[1]);
-    char *columns = columns_alloc(&p, threads);
-    if (columns == NULL) return false;
-    if (bias != NULL) fill(c->dtype, c->batch, c->filters, p.out, bias, y);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t t = 0; t < tasks; t++) {
-        int64_t part = t / p.stripes, group = part % c->groups; /* part: sample and group */
-        int64_t first = t % p.stripes * p.rows;
-        int64_t n = first + p.rows < w->out[0] ? p.rows : w->out[0] - first;
-        const void *image = (const char *)x + (size_t)(part * p.channels * p.in) * p.size;
-        void *mine = columns + (size_t)omp_get_thread_num() * p.columns;
-        if (!p.direct) tsr_windows__columns(w, c->dtype, p.channels, image, first, n, mine, inner);
-        tsr__gemm(c->dtype, p.filters, n * w->out[1], p.cells,
-                  matrix(weight, p.size, group * p.filters * p.cells, p.cells, 1),
-                  matrix(p.direct ? image : mine, p.size, 0, n * w->out[1], 1),
-                  bias != NULL ? 1.0 : 0.0,
-                  matrix(y, p.size, part * p.filters * p.out + first * w->out[1], p.out, 1));
-    }
-    tsr_free(columns);
+    call s = {c, make_plan(c), weight, bias, NULL, false};
+    int64_t tasks = c->batch * c->groups * s.p.stripes, work = outer_work(c, &s.p, tasks);
+    int threads = tsr_loop__threads(work);
+    s.inside = threads == 1;
+    s.columns = columns_alloc(&s.p, threads);
+    if (s.columns == NULL) return false;
+    if (bias != NULL) fill(c->dtype, c->batch, c->filters, s.p.out, bias, y);
+    TSR_PARALLEL_FOR(t, tasks, work, apply_stripe(&s, t, x, y));
+    tsr_free(s.columns);
     return true;
+}
+
+/* One group of one sample. Its stripes overlap: a thread has all of them. */
+static void transpose_part(const call *s, int64_t part, const void *y, void *x)
+{
+    const tsr_convolution *c = s->c;
+    const tsr_windows *w = &c->windows;
+    const plan *p = &s->p;
+    void *image = (char *)x + (size_t)(part * p->channels * p->in) * p->size;
+    void *mine = s->columns + (size_t)omp_get_thread_num() * p->columns;
+    tsr_matrix transposed =
+        matrix(s->weight, p->size, part % c->groups * p->filters * p->cells, 1, p->cells);
+    for (int64_t first = 0; first < w->out[0]; first += p->rows) {
+        int64_t n = first + p->rows < w->out[0] ? p->rows : w->out[0] - first;
+        tsr__gemm(c->dtype, p->cells, n * w->out[1], p->filters, transposed,
+                  matrix(y, p->size, part * p->filters * p->out + first * w->out[1], p->out, 1),
+                  p->direct ? 1.0 : 0.0,
+                  matrix(p->direct ? image : mine, p->size, 0, n * w->out[1], 1));
+        if (p->direct) continue;
+        tsr_windows__add_columns(w, c->dtype, p->channels, mine, first, n, image, s->inside);
+    }
 }
 
 bool tsr_convolution__transpose(const tsr_convolution *c, const void *y, const void *weight,
                                 const void *bias, void *x)
 {
-    plan p = make_plan(c);
-    const tsr_windows *w = &c->windows;
-    /* Stripes of one sample overlap: a thread has all of them. */
-    int64_t tasks = c->batch * c->groups;
-    int threads = outer_threads(c, &p, tasks);
-    int inner = threads > 1 ? 1 : tsr_loop__threads(p.cells * p.rows * w->out[1]);
-    char *columns = columns_alloc(&p, threads);
-    if (columns == NULL) return false;
-    fill(c->dtype, c->batch, c->channels, p.in, bias, x);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t part = 0; part < tasks; part++) {
-        int64_t group = part % c->groups;
-        void *image = (char *)x + (size_t)(part * p.channels * p.in) * p.size;
-        void *mine = columns + (size_t)omp_get_thread_num() * p.columns;
-        tsr_matrix transposed = matrix(weight, p.size, group * p.filters * p.cells, 1, p.cells);
-        for (int64_t first = 0; first < w->out[0]; first += p.rows) {
-            int64_t n = first + p.rows < w->out[0] ? p.rows : w->out[0] - first;
-            tsr__gemm(c->dtype, p.cells, n * w->out[1], p.filters, transposed,
-                      matrix(y, p.size, part * p.filters * p.out + first * w->out[1], p.out, 1),
-                      p.direct ? 1.0 : 0.0,
-                      matrix(p.direct ? image : mine, p.size, 0, n * w->out[1], 1));
-            if (p.direct) continue;
-            tsr_windows__add_columns(w, c->dtype, p.channels, mine, first, n, image, inner);
-        }
-    }
-    tsr_free(columns);
+    call s = {c, make_plan(c), weight, bias, NULL, false};
+    int64_t tasks = c->batch * c->groups, work = outer_work(c, &s.p, tasks);
+    int threads = tsr_loop__threads(work);
+    s.inside = threads == 1;
+    s.columns = columns_alloc(&s.p, threads);
+    if (s.columns == NULL) return false;
+    fill(c->dtype, c->batch, c->channels, s.p.in, bias, x);
+    TSR_PARALLEL_FOR(part, tasks, work, transpose_part(&s, part, y, x));
+    tsr_free(s.columns);
     return true;
 }
 
@@ -155,8 +180,7 @@ bool tsr_convolution__weight(const tsr_convolution *c, const void *x, const void
         for (int64_t first = 0; first < w->out[0]; first += p.rows) {
             int64_t n = first + p.rows < w->out[0] ? p.rows : w->out[0] - first;
             if (!p.direct) {
-                tsr_windows__columns(w, c->dtype, p.channels, image, first, n, columns,
-                                     tsr_loop__threads(p.cells * n * w->out[1]));
+                tsr_windows__columns(w, c->dtype, p.channels, image, first, n, columns, true);
             }
             tsr__gemm(c->dtype, p.filters, p.cells, n * w->out[1],
                       matrix(dy, p.size, part * p.filters * p.out + first * w->out[1], p.out, 1),

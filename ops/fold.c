@@ -2,7 +2,6 @@
  * y [B, C, H, W] = the columns x [B, C KH KW, L] added to the windows that they stand for; what falls outside is dropped.
  * It is unfold's transpose, so dx = unfold(dy).
  */
-#include "autograd/loop.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
 #include "ops/windows.h"
@@ -53,8 +52,7 @@ tsr_tensor *tsr_fold(tsr_tensor *x, int64_t h, int64_t w, int64_t kh, int64_t kw
     tsr_tensor *y = tsr_zeros(dtype, TSR_SHAPE(batch, channels, h, w));
     if (packed == NULL || y == NULL) return NULL;
     tsr_windows__add_columns(&windows, dtype, batch * channels, tsr_tensor_data(packed), 0,
-                             windows.out[0], tsr_tensor_data_mut(y),
-                             tsr_loop__threads(tsr_tensor_numel(x)));
+                             windows.out[0], tsr_tensor_data_mut(y), true);
     return tsr_record(&op, &windows, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }
 

@@ -70,15 +70,15 @@ tsr_tensor *tsr_max_pool2d(tsr_tensor *x, const tsr_pool_options *options)
     void *yd = tsr_tensor_data_mut(y);
     int64_t *places = index != NULL ? tsr_tensor_data_mut(index) : NULL;
     int64_t planes = shape.size[0] * shape.size[1];
-    int threads = tsr_loop__threads(planes * out * w.kernel[0] * w.kernel[1]);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t p = 0; p < planes; p++) {
-        int64_t *at = places != NULL ? places + p * out : NULL;
-        if (tsr_tensor_dtype(x) == TSR_DTYPE_F32) {
-            pool32(&w, (const float *)xd + p * in, (float *)yd + p * out, at);
-        } else {
-            pool64(&w, (const double *)xd + p * in, (double *)yd + p * out, at);
-        }
+    int64_t work = planes * out * w.kernel[0] * w.kernel[1];
+    if (tsr_tensor_dtype(x) == TSR_DTYPE_F32) {
+        TSR_PARALLEL_FOR(p, planes, work,
+                         pool32(&w, (const float *)xd + p * in, (float *)yd + p * out,
+                                places != NULL ? places + p * out : NULL));
+    } else {
+        TSR_PARALLEL_FOR(p, planes, work,
+                         pool64(&w, (const double *)xd + p * in, (double *)yd + p * out,
+                                places != NULL ? places + p * out : NULL));
     }
     return tsr_record(&op, &w, TSR_TENSORS(x), TSR_TENSORS(index), TSR_TENSORS(y));
 }

@@ -24,24 +24,28 @@ struct patch_embed {
     int64_t tokens, cells;           /* B N; C P Q */
 };
 
+static void copy_patch(const struct patch_embed *s, int64_t token, void *image,
+                       const int64_t *strides, void *patches, bool to_image)
+{
+    size_t size = tsr_dtype_size(s->dtype), run = (size_t)s->patch[1] * size;
+    int64_t j = token % s->columns, i = token / s->columns % s->rows;
+    int64_t b = token / s->columns / s->rows;
+    char *row = (char *)patches + (size_t)(token * s->cells) * size;
+    int64_t corner = b * strides[0] + i * s->patch[0] * strides[2] + j * s->patch[1];
+    for (int64_t c = 0; c < s->channels; c++) {
+        for (int64_t p = 0; p < s->patch[0]; p++, row += run) {
+            char *at = (char *)image + (corner + c * strides[1] + p * strides[2]) * (int64_t)size;
+            memcpy(to_image ? at : row, to_image ? row : at, run);
+        }
+    }
+}
+
 /* Between the patches as rows [B N, C P Q] and the image, whose rows have unit stride. */
 static void copy_patches(const struct patch_embed *s, void *image, const int64_t *strides,
                          void *patches, bool to_image)
 {
-    size_t size = tsr_dtype_size(s->dtype), run = (size_t)s->patch[1] * size;
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(s->tokens * s->cells))
-    for (int64_t t = 0; t < s->tokens; t++) {
-        int64_t j = t % s->columns, i = t / s->columns % s->rows, b = t / s->columns / s->rows;
-        char *row = (char *)patches + (size_t)(t * s->cells) * size;
-        int64_t corner = b * strides[0] + i * s->patch[0] * strides[2] + j * s->patch[1];
-        for (int64_t c = 0; c < s->channels; c++) {
-            for (int64_t p = 0; p < s->patch[0]; p++, row += run) {
-                char *at =
-                    (char *)image + (corner + c * strides[1] + p * strides[2]) * (int64_t)size;
-                memcpy(to_image ? at : row, to_image ? row : at, run);
-            }
-        }
-    }
+    TSR_PARALLEL_FOR(token, s->tokens, s->tokens * s->cells,
+                     copy_patch(s, token, image, strides, patches, to_image));
 }
 
 /* x's patches as rows [B N, C P Q]. */

@@ -90,6 +90,31 @@ static void close_both(tsr_taps taps[2])
 PLANE_LOOPS(float, apply32, transpose32)
 PLANE_LOOPS(double, apply64, transpose64)
 
+/* What the planes of a call share. */
+typedef struct call {
+    const tsr_taps *taps;
+    tsr_dtype dtype;
+    bool transposed;
+    const void *from;
+    void *between, *to;
+} call;
+
+static void run_plane(const call *s, int64_t plane)
+{
+    const tsr_taps *r = &s->taps[0], *c = &s->taps[1];
+    int64_t in = plane * r->in * c->in, out = plane * r->out * c->out;
+    int64_t from = s->transposed ? out : in, to = s->transposed ? in : out;
+    int64_t between = omp_get_thread_num() * r->in * c->out;
+    if (s->dtype == TSR_DTYPE_F32) {
+        (s->transposed ? transpose32 : apply32)(r, c, (const float *)s->from + from,
+                                                (float *)s->between + between, (float *)s->to + to);
+    } else {
+        (s->transposed ? transpose64 : apply64)(r, c, (const double *)s->from + from,
+                                                (double *)s->between + between,
+                                                (double *)s->to + to);
+    }
+}
+
 static tsr_tensor *run(tsr_tensor *from, const tsr_taps taps[2], bool transposed)
 {
     const tsr_taps *r = &taps[0], *c = &taps[1];
@@ -98,33 +123,19 @@ static tsr_tensor *run(tsr_tensor *from, const tsr_taps taps[2], bool transposed
     shape.size[2] = transposed ? r->in : r->out;
     shape.size[3] = transposed ? c->in : c->out;
     int64_t planes = shape.size[0] * shape.size[1];
-    int threads =
-        tsr_loop__threads(planes * (r->in * c->out * c->most + r->out * c->out * r->most));
-    int64_t between_size = r->in * c->out;
-    char *between = tsr_alloc((size_t)threads * (size_t)between_size * tsr_dtype_size(dtype) + 1);
+    int64_t work = planes * (r->in * c->out * c->most + r->out * c->out * r->most);
+    size_t between = (size_t)(r->in * c->out) * tsr_dtype_size(dtype);
     tsr_tensor *packed = tsr_tensor_packed(from), *to = tsr_empty(dtype, shape);
-    if (between == NULL || packed == NULL || to == NULL) {
-        tsr_free(between);
+    call s = {taps, dtype, transposed, NULL, NULL, NULL};
+    s.between = tsr_alloc((size_t)tsr_loop__threads(work) * between + 1);
+    if (s.between == NULL || packed == NULL || to == NULL) {
+        tsr_free(s.between);
         return NULL;
     }
-    const void *fd = tsr_tensor_data(packed);
-    void *td = tsr_tensor_data_mut(to);
-    int64_t in = r->in * c->in, out = r->out * c->out;
-    int64_t from_size = transposed ? out : in, to_size = transposed ? in : out;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t p = 0; p < planes; p++) {
-        int64_t at = omp_get_thread_num() * between_size;
-        if (dtype == TSR_DTYPE_F32) {
-            (transposed ? transpose32 : apply32)(r, c, (const float *)fd + p * from_size,
-                                                 (float *)(void *)between + at,
-                                                 (float *)td + p * to_size);
-        } else {
-            (transposed ? transpose64 : apply64)(r, c, (const double *)fd + p * from_size,
-                                                 (double *)(void *)between + at,
-                                                 (double *)td + p * to_size);
-        }
-    }
-    tsr_free(between);
+    s.from = tsr_tensor_data(packed);
+    s.to = tsr_tensor_data_mut(to);
+    TSR_PARALLEL_FOR(plane, planes, work, run_plane(&s, plane));
+    tsr_free(s.between);
     return to;
 }
 

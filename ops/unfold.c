@@ -2,7 +2,6 @@
  * y [B, C KH KW, L] = the windows of x [B, C, H, W] as columns, L of them; cells outside x are 0. Each element of y is a
  * copy of one of x, so dx is dy added back to where it came from: fold, which is unfold's transpose.
  */
-#include "autograd/loop.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
 #include "ops/windows.h"
@@ -32,7 +31,7 @@ tsr_tensor *tsr_unfold(tsr_tensor *x, int64_t kh, int64_t kw, const tsr_conv_opt
         tsr_empty(dtype, TSR_SHAPE(from.size[0], from.size[1] * kh * kw, w.out[0] * w.out[1]));
     if (packed == NULL || y == NULL) return NULL;
     tsr_windows__columns(&w, dtype, from.size[0] * from.size[1], tsr_tensor_data(packed), 0,
-                         w.out[0], tsr_tensor_data_mut(y), tsr_loop__threads(tsr_tensor_numel(y)));
+                         w.out[0], tsr_tensor_data_mut(y), true);
     return tsr_record(&op, &w, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }
 

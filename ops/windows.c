@@ -1,8 +1,8 @@
 /* Geometry of sliding windows, and the copies between images and columns. */
 #include "ops/windows.h"
+#include "autograd/loop.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 bool tsr_windows__is_images(const char *op, const char *argument, const tsr_tensor *x)
 {
@@ -162,43 +162,49 @@ static cell_row find_row(const tsr_windows *w, int64_t row, int64_t i, int64_t f
     return r;
 }
 
-void tsr_windows__columns(const tsr_windows *w, tsr_dtype dtype, int64_t channels, const void *x,
-                          int64_t first, int64_t n, void *columns, int threads)
+/* One row of columns: of a cell of the windows, of a channel. */
+static void gather_row(const tsr_windows *w, tsr_dtype dtype, int64_t row, const void *x,
+                       int64_t first, int64_t n, void *columns)
 {
-    int64_t rows = channels * w->kernel[0] * w->kernel[1];
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t row = 0; row < rows; row++) {
-        for (int64_t i = first; i < first + n; i++) {
-            cell_row r = find_row(w, row, i, first, n);
-            if (dtype == TSR_DTYPE_F32) {
-                gather32((float *)columns + r.column, (const float *)x + r.x, r.lo, r.hi,
-                         w->stride[1], w->out[1]);
-            } else {
-                gather64((double *)columns + r.column, (const double *)x + r.x, r.lo, r.hi,
-                         w->stride[1], w->out[1]);
-            }
+    for (int64_t i = first; i < first + n; i++) {
+        cell_row r = find_row(w, row, i, first, n);
+        if (dtype == TSR_DTYPE_F32) {
+            gather32((float *)columns + r.column, (const float *)x + r.x, r.lo, r.hi, w->stride[1],
+                     w->out[1]);
+        } else {
+            gather64((double *)columns + r.column, (const double *)x + r.x, r.lo, r.hi,
+                     w->stride[1], w->out[1]);
         }
     }
 }
 
+static void add_row(const tsr_windows *w, tsr_dtype dtype, int64_t row, const void *columns,
+                    int64_t first, int64_t n, void *x)
+{
+    for (int64_t i = first; i < first + n; i++) {
+        cell_row r = find_row(w, row, i, first, n);
+        if (dtype == TSR_DTYPE_F32) {
+            add32((const float *)columns + r.column, (float *)x + r.x, r.lo, r.hi, w->stride[1]);
+        } else {
+            add64((const double *)columns + r.column, (double *)x + r.x, r.lo, r.hi, w->stride[1]);
+        }
+    }
+}
+
+void tsr_windows__columns(const tsr_windows *w, tsr_dtype dtype, int64_t channels, const void *x,
+                          int64_t first, int64_t n, void *columns, bool parallel)
+{
+    int64_t rows = channels * w->kernel[0] * w->kernel[1];
+    TSR_PARALLEL_FOR(row, rows, parallel ? rows * n * w->out[1] : 0,
+                     gather_row(w, dtype, row, x, first, n, columns));
+}
+
 void tsr_windows__add_columns(const tsr_windows *w, tsr_dtype dtype, int64_t channels,
-                              const void *columns, int64_t first, int64_t n, void *x, int threads)
+                              const void *columns, int64_t first, int64_t n, void *x, bool parallel)
 {
     int64_t cells = w->kernel[0] * w->kernel[1];
     /* Windows overlap inside a channel only: a thread has whole channels, and goes through them in one order. */
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t channel = 0; channel < channels; channel++) {
-        for (int64_t row = channel * cells; row < (channel + 1) * cells; row++) {
-            for (int64_t i = first; i < first + n; i++) {
-                cell_row r = find_row(w, row, i, first, n);
-                if (dtype == TSR_DTYPE_F32) {
-                    add32((const float *)columns + r.column, (float *)x + r.x, r.lo, r.hi,
-                          w->stride[1]);
-                } else {
-                    add64((const double *)columns + r.column, (double *)x + r.x, r.lo, r.hi,
-                          w->stride[1]);
-                }
-            }
-        }
-    }
+    TSR_PARALLEL_FOR(channel, channels, parallel ? channels * cells * n * w->out[1] : 0,
+                     for (int64_t cell = 0; cell < cells; cell++)
+                         add_row(w, dtype, channel * cells + cell, columns, first, n, x));
 }

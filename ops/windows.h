@@ -30,12 +30,13 @@ tsr_conv_options tsr_windows__options(const tsr_windows *windows);
 
 /*
  * The windows of the output rows first .. first + n - 1 as columns [channels KH KW, n OW], of images x [channels, H, W];
- * cells outside are 0. Both contiguous, f32 or f64.
+ * cells outside are 0. Both contiguous, f32 or f64. parallel: threads may share the work.
  */
 void tsr_windows__columns(const tsr_windows *windows, tsr_dtype dtype, int64_t channels,
-                          const void *x, int64_t first, int64_t n, void *columns, int threads);
+                          const void *x, int64_t first, int64_t n, void *columns, bool parallel);
 /* The transpose: adds columns to the cells of x that they were copied from. */
 void tsr_windows__add_columns(const tsr_windows *windows, tsr_dtype dtype, int64_t channels,
-                              const void *columns, int64_t first, int64_t n, void *x, int threads);
+                              const void *columns, int64_t first, int64_t n, void *x,
+                              bool parallel);
 
 #endif
