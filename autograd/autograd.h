@@ -113,7 +113,7 @@ typedef struct tsr_shape {
 TSR_API int64_t tsr_shape_numel(tsr_shape shape); /* -1 when it overflows or a size is negative */
 TSR_API bool tsr_shape_equal(tsr_shape a, tsr_shape b);
 /* "[64, 197, 384]" into buffer, which it returns: for messages. */
-enum { TSR_SHAPE_TEXT = 176 };
+enum { TSR_SHAPE_TEXT = 184 };
 TSR_API const char *tsr_shape_text(tsr_shape shape, char buffer[TSR_SHAPE_TEXT]);
 /* NumPy's rule: sizes are matched from the last dimension; 1 stretches. False when they do not fit. */
 TSR_API bool tsr_shape_broadcast(tsr_shape a, tsr_shape b, tsr_shape *out);
@@ -187,7 +187,8 @@ TSR_API tsr_tensor *tsr_tensor_view(tsr_tensor *t, tsr_shape shape, const int64_
                                     int64_t offset);
 /* t itself where it is contiguous, else a contiguous copy. */
 TSR_API tsr_tensor *tsr_tensor_packed(tsr_tensor *t);
-/* Copies src into dst (same shape; any strides; converts between types, f64 -> f32 -> bf16 to nearest). */
+/* Copies src into dst (same shape; any strides; converts between types, f64 -> f32 -> bf16 to nearest; integers saturate,
+ * NaN becomes 0 in them; bool: not 0). The two must not overlap. */
 TSR_API tsr_status tsr_tensor_copy(tsr_tensor *dst, tsr_tensor *src);
 TSR_API tsr_status tsr_tensor_fill(tsr_tensor *dst, double value);
 /* The same storage without history: no gradient flows through it. */

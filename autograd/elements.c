@@ -28,7 +28,8 @@ static double load(tsr_dtype dtype, const void *data, int64_t i)
 static int64_t to_integer(double x, double lo, double hi)
 {
     if (isnan(x)) return 0;
-    return (int64_t)fmin(fmax(x, lo), hi);
+    x = fmin(fmax(x, lo), hi);
+    return x < 0x1p63 ? (int64_t)x : INT64_MAX;
 }
 
 static void store(tsr_dtype dtype, void *data, int64_t i, double x)
@@ -47,7 +48,7 @@ static void store(tsr_dtype dtype, void *data, int64_t i, double x)
         ((int32_t *)data)[i] = (int32_t)to_integer(x, INT32_MIN, INT32_MAX);
         break;
     case TSR_DTYPE_I64:
-        ((int64_t *)data)[i] = to_integer(x, -0x1p63, 0x1.fffffffffffffp62);
+        ((int64_t *)data)[i] = to_integer(x, -0x1p63, 0x1p63);
         break;
     case TSR_DTYPE_U8:
         ((uint8_t *)data)[i] = (uint8_t)to_integer(x, 0, UINT8_MAX);
@@ -80,16 +81,43 @@ double tsr_tensor_get(const tsr_tensor *t, int64_t i)
         }                                                                                          \
     } while (0)
 
+#define CONVERT_PIECE(D, S, expression)                                                            \
+    do {                                                                                           \
+        D *d = (D *)dst->data + at[0];                                                             \
+        const S *s = (const S *)src->data + at[1];                                                 \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const S x = s[i * ss];                                                                 \
+            d[i * ds] = (expression);                                                              \
+        }                                                                                          \
+    } while (0)
+
+/* Between types: the pairs of floating types that training uses have loops of their own. */
+static void convert_piece(const tsr_tensor *dst, const tsr_tensor *src, const int64_t *at,
+                          int64_t n, int64_t ds, int64_t ss)
+{
+    tsr_dtype to = dst->dtype, from = src->dtype;
+    if (to == TSR_DTYPE_F32 && from == TSR_DTYPE_BF16) {
+        CONVERT_PIECE(float, tsr_bf16, tsr_bf16_to_f32(x));
+    } else if (to == TSR_DTYPE_BF16 && from == TSR_DTYPE_F32) {
+        CONVERT_PIECE(tsr_bf16, float, tsr_bf16_from_f32(x));
+    } else if (to == TSR_DTYPE_F32 && from == TSR_DTYPE_F64) {
+        CONVERT_PIECE(float, double, (float)x);
+    } else if (to == TSR_DTYPE_F64 && from == TSR_DTYPE_F32) {
+        CONVERT_PIECE(double, float, (double)x);
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            store(to, dst->data, at[0] + i * ds, load(from, src->data, at[1] + i * ss));
+        }
+    }
+}
+
 static void copy_piece(const tsr_tensor *dst, const tsr_tensor *src, const tsr_loop *loop,
                        int64_t piece)
 {
     int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(loop, piece, at);
     int64_t ds = loop->stride[0][loop->ndim - 1], ss = loop->stride[1][loop->ndim - 1];
     if (dst->dtype != src->dtype) {
-        for (int64_t i = 0; i < n; i++) {
-            double x = load(src->dtype, src->data, at[1] + i * ss);
-            store(dst->dtype, dst->data, at[0] + i * ds, x);
-        }
+        convert_piece(dst, src, at, n, ds, ss);
         return;
     }
     switch (tsr_dtype_size(dst->dtype)) {
