@@ -12,8 +12,6 @@
 #include "ops/rows.h"
 #include "ops/samples.h"
 
-#include <string.h>
-
 struct layer_norm {
     double eps;
 };
@@ -31,15 +29,6 @@ static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
            tsr_rows__vector_fits("layer_norm", "bias", bias, dtype, d);
 }
 
-/* Packed, and NULL for NULL; *ok becomes false where memory is out. */
-static tsr_tensor *packed(tsr_tensor *t, bool *ok)
-{
-    if (t == NULL) return NULL;
-    t = tsr_tensor_packed(t);
-    if (t == NULL) *ok = false;
-    return t;
-}
-
 static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps,
                            tsr_tensor **stats)
 {
@@ -48,9 +37,9 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, 
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_tensor *y = tsr_empty(dtype, tsr_tensor_shape(x));
     *stats = tsr_empty(dtype, TSR_SHAPE(r.rows, 2));
-    x = packed(x, &ok);
-    weight = packed(weight, &ok);
-    bias = packed(bias, &ok);
+    x = tsr_rows__packed(x, &ok);
+    weight = tsr_rows__packed(weight, &ok);
+    bias = tsr_rows__packed(bias, &ok);
     if (!ok || y == NULL || *stats == NULL) return NULL;
     const tsr_kernels *k = tsr_kernels__get(dtype);
     char *yd = tsr_tensor_data_mut(y), *sd = tsr_tensor_data_mut(*stats);
@@ -70,8 +59,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
     bool ok = true;
-    tsr_tensor *x = packed(tsr_node_input(node, 0), &ok), *g = packed(grad_outputs[0], &ok);
-    tsr_tensor *weight = packed(tsr_node_input(node, 1), &ok), *stats = tsr_node_saved(node, 0);
+    tsr_tensor *x = tsr_rows__packed(tsr_node_input(node, 0), &ok),
+               *g = tsr_rows__packed(grad_outputs[0], &ok);
+    tsr_tensor *weight = tsr_rows__packed(tsr_node_input(node, 1), &ok),
+               *stats = tsr_node_saved(node, 0);
     if (!ok) return;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));

@@ -1,8 +1,7 @@
 /* What the ops that work on rows share: chunks, checks of arguments, sums over rows. */
 #include "ops/rows.h"
 #include "ops/kernels/kernels.h"
-
-#include <string.h>
+#include "ops/ops.h"
 
 /* A chunk has some 32 KiB of work at least; there are no more than 64, so that sums over rows stay cheap to combine. */
 enum { CHUNK_ELEMENTS = 8192, MOST_CHUNKS = 64 };
@@ -84,6 +83,13 @@ tsr_tensor *tsr_rows__along(tsr_tensor *x, int dim)
 {
     x = tsr_rows__exchanged(x, dim);
     return x != NULL ? tsr_tensor_packed(x) : NULL;
+}
+
+tsr_tensor *tsr_rows__per_channel(tsr_tensor *v, tsr_shape x)
+{
+    tsr_shape shape = {.ndim = x.ndim - 1};
+    for (int d = 0; d < shape.ndim; d++) shape.size[d] = d == 0 ? x.size[1] : 1;
+    return tsr_reshape(v, shape);
 }
 
 bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out)

@@ -39,10 +39,22 @@ bool tsr_rows__is_real(const char *op, const char *argument, const tsr_tensor *t
 bool tsr_rows__same(const char *op, const char *x_name, const tsr_tensor *x, const char *y_name,
                     const tsr_tensor *y);
 
+/* t packed; NULL for NULL. *ok becomes false where memory is out. */
+static inline tsr_tensor *tsr_rows__packed(tsr_tensor *t, bool *ok)
+{
+    if (t == NULL) return NULL;
+    t = tsr_tensor_packed(t);
+    if (t == NULL) *ok = false;
+    return t;
+}
+
 /* x with dim (0 .. ndim - 1) and the last dimension exchanged; x itself where they are one. Not recorded. */
 tsr_tensor *tsr_rows__exchanged(tsr_tensor *x, int dim);
 /* The same, contiguous: rows along dim. */
 tsr_tensor *tsr_rows__along(tsr_tensor *x, int dim);
+
+/* v [C] as [C, 1, ...], which stretches over x [B, C, ...]. An op. */
+tsr_tensor *tsr_rows__per_channel(tsr_tensor *v, tsr_shape x);
 
 /* x [..., D] as a matrix [rows, D]: x itself where its strides allow, else a packed copy in the open scope. */
 bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out);

@@ -10,6 +10,15 @@
 #include "autograd/autograd.h"
 #include "ops/kernels/cpu.h"
 
+/*
+ * x [b, c, s] by channels. Statistics lie in pairs (mean, 1 / sqrt(variance + eps)), of a channel (stride 0, size 1) or of a
+ * sample's group of channels: those of (i, j) are pair i * stride + j / size.
+ */
+typedef struct tsr_channels {
+    int64_t b, c, s;
+    int64_t stride, size;
+} tsr_channels;
+
 /* All pointers are to elements of the table's type, except where a type is given. x [rows, d], y, g and dx likewise;
  * vectors [d]; stats as each says. Outputs that a comment calls optional may be NULL. */
 typedef struct tsr_kernels {
@@ -56,6 +65,21 @@ typedef struct tsr_kernels {
     void (*normalize_backward)(void *dx, void *dgain, const void *g, const void *x,
                                const void *gain, const void *norms, int64_t rows, int64_t d,
                                double eps);
+
+    /* For channels first <= j < end of all samples. stats and the biased variance [c] of x, each channel alone. */
+    void (*channel_statistics)(void *stats, void *variance, const void *x, const tsr_channels *n,
+                               int64_t first, int64_t end, double eps);
+    /* y = xhat w[j] + bias[j]; xhat is x where stats is NULL; w and bias optional. */
+    void (*channel_normalize)(void *y, const void *x, const void *stats, const void *w,
+                              const void *bias, const tsr_channels *n, int64_t first, int64_t end);
+    /* sums[j] of g and products[j] of g xhat. */
+    void (*channel_sums)(void *sums, void *products, const void *g, const void *x,
+                         const void *stats, const tsr_channels *n, int64_t first, int64_t end);
+    /* dx = w r (g - sums[j] / (b s) - xhat products[j] / (b s)), r the second of stats; sums and products NULL: dx = w r g;
+     * w optional. */
+    void (*channel_backward)(void *dx, const void *g, const void *x, const void *stats,
+                             const void *w, const void *sums, const void *products,
+                             const tsr_channels *n, int64_t first, int64_t end);
 
     /* In place, scores w [rows, n] to weights softmax(scale w + bias), with stats [rows, 2] as softmax's; again: with the
      * stats that an earlier call left. bias optional, its rows bias_row elements apart. */

@@ -379,6 +379,97 @@ static void normalize_backward(void *dx_, void *dgain_, const void *g_, const vo
     }
 }
 
+/* ---- channels ---- */
+
+static void channel_statistics(void *stats_, void *variance_, const void *x_, const tsr_channels *n,
+                               int64_t first, int64_t end, double eps)
+{
+    real *restrict stats = stats_, *restrict variance = variance_;
+    const real *restrict x = x_;
+    const double count = (double)(n->b * n->s);
+    for (int64_t j = first; j < end; j++) {
+        double sum = 0, squares = 0;
+        for (int64_t i = 0; i < n->b; i++) {
+            const real *xs = x + (i * n->c + j) * n->s;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t k = 0; k < n->s; k++) sum += (double)xs[k];
+        }
+        const double mean = sum / count;
+        for (int64_t i = 0; i < n->b; i++) {
+            const real *xs = x + (i * n->c + j) * n->s;
+#pragma omp simd reduction(+ : squares)
+            for (int64_t k = 0; k < n->s; k++) {
+                squares += ((double)xs[k] - mean) * ((double)xs[k] - mean);
+            }
+        }
+        variance[j] = (real)(squares / count);
+        stats[2 * j] = (real)mean;
+        stats[2 * j + 1] = (real)(1.0 / sqrt(squares / count + eps));
+    }
+}
+
+static void channel_normalize(void *y_, const void *x_, const void *stats_, const void *w_,
+                              const void *bias_, const tsr_channels *n, int64_t first, int64_t end)
+{
+    real *restrict y = y_;
+    const real *restrict x = x_, *restrict stats = stats_, *restrict w = w_, *restrict bias = bias_;
+    for (int64_t i = 0; i < n->b; i++) {
+        for (int64_t j = first; j < end; j++) {
+            const int64_t at = (i * n->c + j) * n->s, pair = 2 * (i * n->stride + j / n->size);
+            const real mean = stats != NULL ? stats[pair] : 0;
+            const real scale = (stats != NULL ? stats[pair + 1] : 1) * (w != NULL ? w[j] : 1);
+            const real shift = bias != NULL ? bias[j] : 0;
+            for (int64_t k = 0; k < n->s; k++) y[at + k] = (x[at + k] - mean) * scale + shift;
+        }
+    }
+}
+
+static void channel_sums(void *sums_, void *products_, const void *g_, const void *x_,
+                         const void *stats_, const tsr_channels *n, int64_t first, int64_t end)
+{
+    real *restrict sums = sums_, *restrict products = products_;
+    const real *restrict g = g_, *restrict x = x_, *restrict stats = stats_;
+    for (int64_t j = first; j < end; j++) {
+        double sum = 0, product = 0;
+        for (int64_t i = 0; i < n->b; i++) {
+            const int64_t at = (i * n->c + j) * n->s, pair = 2 * (i * n->stride + j / n->size);
+            const real mean = stats[pair];
+            double s = 0, p = 0;
+#pragma omp simd reduction(+ : s, p)
+            for (int64_t k = 0; k < n->s; k++) {
+                s += (double)g[at + k];
+                p += (double)(g[at + k] * (x[at + k] - mean));
+            }
+            sum += s;
+            product += p * (double)stats[pair + 1];
+        }
+        sums[j] = (real)sum;
+        products[j] = (real)product;
+    }
+}
+
+static void channel_backward(void *dx_, const void *g_, const void *x_, const void *stats_,
+                             const void *w_, const void *sums_, const void *products_,
+                             const tsr_channels *n, int64_t first, int64_t end)
+{
+    real *restrict dx = dx_;
+    const real *restrict g = g_, *restrict x = x_, *restrict stats = stats_, *restrict w = w_;
+    const real *restrict sums = sums_, *restrict products = products_;
+    const real count = (real)(n->b * n->s);
+    for (int64_t i = 0; i < n->b; i++) {
+        for (int64_t j = first; j < end; j++) {
+            const int64_t at = (i * n->c + j) * n->s, pair = 2 * (i * n->stride + j / n->size);
+            const real mean = stats[pair], r = stats[pair + 1];
+            const real scale = r * (w != NULL ? w[j] : 1);
+            const real a = sums != NULL ? sums[j] / count : 0;
+            const real b = products != NULL ? products[j] / count * r : 0;
+            for (int64_t k = 0; k < n->s; k++) {
+                dx[at + k] = scale * (g[at + k] - a - (x[at + k] - mean) * b);
+            }
+        }
+    }
+}
+
 /* ---- attention ---- */
 
 static void attention_weights(void *w_, void *stats_, const void *bias_, int64_t bias_row,
@@ -447,6 +538,10 @@ const tsr_kernels TSR_KERNELS = {
     .cross_entropy_soft_backward = cross_entropy_soft_backward,
     .normalize = normalize,
     .normalize_backward = normalize_backward,
+    .channel_statistics = channel_statistics,
+    .channel_normalize = channel_normalize,
+    .channel_sums = channel_sums,
+    .channel_backward = channel_backward,
     .attention_weights = attention_weights,
     .attention_backward = attention_backward,
 };

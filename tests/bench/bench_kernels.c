@@ -15,7 +15,7 @@ static float *input(tsr_shape shape, uint32_t seed, double lo)
 static void bench(int64_t rows, int64_t d)
 {
     tsr_scope scope = tsr_scope_open();
-    tsr_shape matrix = TSR_SHAPE(rows, d), vector = TSR_SHAPE(d);
+    tsr_shape matrix = TSR_SHAPE(rows, d), vector = TSR_SHAPE(d), sums = TSR_SHAPE(rows + d);
     float *x = input(matrix, 1, -1.0), *y = input(matrix, 2, -1.0);
     int64_t *target = tsr_alloc((size_t)rows * sizeof *target);
     kernel_data a = {.rows = rows,
@@ -29,8 +29,8 @@ static void bench(int64_t rows, int64_t d)
                      .target = target,
                      .y = y,
                      .stats = input(TSR_SHAPE(3 * rows), 8, 0.5),
-                     .sums = input(vector, 9, -1.0),
-                     .more = input(vector, 10, -1.0)};
+                     .sums = input(sums, 9, -1.0),
+                     .more = input(sums, 10, -1.0)};
     if (tsr_status_get() == TSR_STATUS_OK) {
         size_t bytes = (size_t)(rows * d) * sizeof(float);
         double best;

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 /* Inputs x, g [rows, d]; t [rows, d] in [0, 1); w, b [d]; c [rows]; target [rows], some of them -1. Outputs y [rows, d], which
- * starts as a copy of x, stats [rows, 3], sums and more [d], which start as 0. */
+ * starts as a copy of x, stats [rows, 3], sums and more [rows + d], which start as 0. */
 typedef struct kernel_data {
     int64_t rows, d;
     const void *x, *g, *t, *w, *b, *c;
@@ -56,6 +56,18 @@ KERNEL(cross_entropy_soft_target,
 KERNEL(normalize, k->normalize(a->y, a->stats, a->x, a->c, a->rows, a->d, 1e-12))
 KERNEL(normalize_backward,
        k->normalize_backward(a->y, NULL, a->g, a->x, a->c, a->stats, a->rows, a->d, 1e-12))
+
+/* x as samples of one channel group each: [rows, d] is [1, rows, d]. */
+#define CHANNELS(a) (&(tsr_channels){1, (a)->rows, (a)->d, 0, 1})
+
+KERNEL(channel_statistics,
+       k->channel_statistics(a->stats, a->y, a->x, CHANNELS(a), 0, a->rows, 1e-5))
+KERNEL(channel_normalize,
+       k->channel_normalize(a->y, a->x, a->stats, a->c, a->c, CHANNELS(a), 0, a->rows))
+KERNEL(channel_sums,
+       k->channel_sums(a->sums, a->more, a->g, a->x, a->stats, CHANNELS(a), 0, a->rows))
+KERNEL(channel_backward,
+       k->channel_backward(a->y, a->g, a->x, a->stats, a->c, a->c, a->c, CHANNELS(a), 0, a->rows))
 KERNEL(attention_weights,
        k->attention_weights(a->y, a->stats, a->g, a->d, a->rows, a->d, 0.125, false))
 KERNEL(attention_weights_again,
@@ -85,6 +97,10 @@ static const kernel_case kernel_cases[] = {
     {"cross_entropy_soft_backward, dt", case_cross_entropy_soft, case_cross_entropy_soft_target, 2},
     {"normalize", NULL, case_normalize, 2},
     {"normalize_backward", case_normalize, case_normalize_backward, 3},
+    {"channel_statistics", NULL, case_channel_statistics, 2},
+    {"channel_normalize", case_layer_norm, case_channel_normalize, 2},
+    {"channel_sums", case_layer_norm, case_channel_sums, 2},
+    {"channel_backward", case_layer_norm, case_channel_backward, 3},
     {"attention_weights", NULL, case_attention_weights, 3},
     {"attention_weights again", case_attention_weights, case_attention_weights_again, 3},
     {"attention_backward", NULL, case_attention_backward, 3},

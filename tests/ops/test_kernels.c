@@ -23,10 +23,10 @@ struct result {
 static struct result run(const kernel_case *c, const tsr_kernels *kernels, tsr_dtype dtype,
                          int64_t rows, int64_t d)
 {
-    tsr_shape matrix = TSR_SHAPE(rows, d), vector = TSR_SHAPE(d);
+    tsr_shape matrix = TSR_SHAPE(rows, d), vector = TSR_SHAPE(d), sums = TSR_SHAPE(rows + d);
     tsr_tensor *x = input(dtype, matrix, 1, -4.0, 4.0);
     struct result r = {tsr_empty(dtype, matrix), tsr_zeros(dtype, TSR_SHAPE(rows, STATS)),
-                       tsr_zeros(dtype, vector), tsr_zeros(dtype, vector)};
+                       tsr_zeros(dtype, sums), tsr_zeros(dtype, sums)};
     int64_t *target = tsr_alloc((size_t)(rows + 1) * sizeof *target);
     assert_non_null(target);
     for (int64_t i = 0; i < rows; i++) target[i] = i % 5 == 3 ? -1 : i * 7 % d;
