@@ -52,9 +52,8 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
         }                                                                                          \
     }
 
-/* static void name(tsr_tensor *y, tsr_tensor *x): f32 by expression32, f64 by expression64. */
-#define TSR_UNARY(name, expression32, expression64)                                                \
-    static void name(tsr_tensor *y, tsr_tensor *x_)                                                \
+/* The body of such a function: fills y from x_. */
+#define TSR_UNARY_LOOP(y, x_, expression32, expression64)                                          \
     {                                                                                              \
         tsr_loop loop = tsr_elementwise__loop1(y, x_);                                             \
         int64_t numel = tsr_tensor_numel(y), pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;     \
@@ -72,6 +71,11 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
                 TSR_UNARY_BODY(double, double, expression64)                                       \
         }                                                                                          \
     }
+
+/* static void name(tsr_tensor *y, tsr_tensor *x): f32 by expression32, f64 by expression64. */
+#define TSR_UNARY(name, expression32, expression64)                                                \
+    static void name(tsr_tensor *y, tsr_tensor *x_)                                                \
+        TSR_UNARY_LOOP(y, x_, expression32, expression64)
 
 #define TSR_BINARY_BODY(T, Y, expression)                                                          \
     {                                                                                              \

@@ -1,0 +1,46 @@
+/*
+ * r = x / y, broadcast. dx = dr / y and dy = -dr r / y, each summed over the dimensions along which its operand was
+ * stretched.
+ */
+#include "ops/elementwise.h"
+#include "ops/ops.h"
+#include "ops/samples.h"
+
+TSR_BINARY(divide, x / y, x / y)
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    tsr_tensor *a = tsr_node_saved(node, 0), *b = tsr_node_saved(node, 1);
+    tsr_tensor *r = tsr_node_saved(node, 2);
+    tsr_tensor *slope = tsr_div(grad_outputs[0], b);
+    if (tsr_node_wants(node, 0)) grad_inputs[0] = tsr_sum_to(slope, tsr_tensor_shape(a));
+    if (tsr_node_wants(node, 1)) {
+        grad_inputs[1] = tsr_neg(tsr_sum_to(tsr_mul(slope, r), tsr_tensor_shape(b)));
+    }
+}
+
+static const tsr_op op = {.name = "div", .backward = backward};
+
+tsr_tensor *tsr_div(tsr_tensor *a, tsr_tensor *b)
+{
+    tsr_tensor *r = tsr_elementwise__broadcast(op.name, a, b, TSR_DTYPE_COUNT);
+    if (r == NULL) return NULL;
+    divide(r, a, b);
+    return tsr_record(&op, NULL, TSR_TENSORS(a, b), TSR_TENSORS(a, b, r), TSR_TENSORS(r));
+}
+
+static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out, (void)user;
+    out[0] = tsr_div(in.at[0], in.at[1]);
+}
+
+static const tsr_sample samples[] = {
+    {"same shape", 2, 1, {{{2, {3, 5}}}, {{2, {3, 5}}, 0.5, 2.0}}, call},
+    {"row and column", 2, 1, {{{2, {1, 7}}}, {{2, {3, 1}}, 0.5, 2.0}}, call},
+    {"missing dimensions", 2, 1, {{{1, {4}}}, {{3, {2, 3, 4}}, 0.5, 2.0}}, call},
+    {"scalar", 2, 1, {{{0}}, {{2, {2, 3}}, 0.5, 2.0}}, call},
+    {"empty", 2, 1, {{{2, {0, 3}}}, {{1, {3}}, 0.5, 2.0}}, call},
+};
+TSR_SAMPLES(div, samples);
