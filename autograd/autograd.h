@@ -364,7 +364,8 @@ TSR_API void tsr_rng_permutation(tsr_rng *rng, int64_t n, int64_t *out);
 /* Fill a floating tensor in place; element i depends on (rng, i) alone. */
 TSR_API tsr_status tsr_fill_uniform(tsr_tensor *t, tsr_rng rng, double lo, double hi);
 TSR_API tsr_status tsr_fill_normal(tsr_tensor *t, tsr_rng rng, double mean, double std);
-/* Normal, redrawn until it lies in [lo, hi] (absolute bounds, as torch.nn.init.trunc_normal_). */
+/* Normal, redrawn until it lies in [lo, hi] (absolute bounds, as torch.nn.init.trunc_normal_), which must hold at least a
+ * thousandth of the distribution. */
 TSR_API tsr_status tsr_fill_trunc_normal(tsr_tensor *t, tsr_rng rng, double mean, double std,
                                          double lo, double hi);
 /* 1 with probability p, else 0. Any type. */

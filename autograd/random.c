@@ -189,11 +189,13 @@ tsr_status tsr_fill_normal(tsr_tensor *t, tsr_rng rng, double mean, double std)
 tsr_status tsr_fill_trunc_normal(tsr_tensor *t, tsr_rng rng, double mean, double std, double lo,
                                  double hi)
 {
-    /* An interval beyond eight deviations would never be hit. */
-    if (!(lo < hi) || !(std > 0.0) || lo > mean + 8.0 * std || hi < mean - 8.0 * std) {
+    /* Redrawing must end: the interval has to hold a fair share of the distribution. */
+    double share = 0.5 * (erf((hi - mean) / std * 0.70710678118654752440) -
+                          erf((lo - mean) / std * 0.70710678118654752440));
+    if (!(std > 0.0) || !(share > 1e-3)) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
-                        "fill_trunc_normal: [%g, %g] is empty or too far from N(%g, %g)", lo, hi,
-                        mean, std);
+                        "fill_trunc_normal: [%g, %g] holds less than a thousandth of N(%g, %g)", lo,
+                        hi, mean, std);
     }
     struct fill f = {.kind = TRUNC_NORMAL, .a = mean, .b = std, .lo = lo, .hi = hi};
     return fill(t, rng, f, "fill_trunc_normal");
