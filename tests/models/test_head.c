@@ -1,3 +1,4 @@
+#include "autograd/internal.h"
 #include "tests/models/golden.h"
 
 static tsr_head *small_head(tsr_patch_layer patch_layer, bool norm_last_layer, tsr_norm norm,
@@ -224,6 +225,41 @@ static void test_multi_crop__frees_the_other_part_when_one_is_missing(void **sta
     assert_true(tsr_pool_stats_get().in_use <= before);
 }
 
+/* Whichever allocation fails, from the constructor to the gradients: a message, and nothing is
+ * lost. */
+static void test_multi_crop__survives_every_failing_allocation(void **state)
+{
+    (void)state;
+    tsr_tensor *crops[] = {crop(32, 0), crop(32, 1), crop(16, 2)};
+    tsr_tensor *rows = tsr_from(TSR_DTYPE_I64, TSR_SHAPE(2), (int64_t[]){3, 64});
+    tsr_multi_crop_options options = {.mask = random_mask(), .patches = true, .rows = rows};
+    tsr_vit_config vit = {.image_size = 32, .patch_size = 8, .dim = 8, .depth = 1, .heads = 2};
+    vit.masked = true;
+    vit.dtype = TSR_DTYPE_F64;
+    tsr_head_config head = {.dim = 8, .out_dim = 4, .hidden = 8, .bottleneck = 4};
+    head.dtype = TSR_DTYPE_F64;
+    bool failed = true;
+    for (int64_t n = 0; failed || n == 1; n++) { /* 0: none fails, and workspaces are made */
+        size_t before = tsr_pool_stats_get().in_use;
+        tsr_pool__fail_at(n);
+        tsr_scope scope = tsr_scope_open();
+        tsr_tape *tape = tsr_tape_open();
+        tsr_multi_crop *m = tsr_multi_crop_new(tsr_vit_new(&vit), tsr_head_new(&head));
+        if (m != NULL) tsr_module_initialize(&m->module, 1);
+        tsr_multi_crop_output out = tsr_multi_crop_forward(m, (tsr_tensors){crops, 3}, &options);
+        tsr_tensor *loss =
+            tsr_add(tsr_mean(out.cls, NULL, 0, false), tsr_mean(out.patch, NULL, 0, false));
+        tsr_backward(tape, loss, NULL);
+        failed = tsr_status_get() != TSR_STATUS_OK;
+        tsr_pool__fail_at(0);
+        if (failed) assert_failed(TSR_STATUS_MEMORY, "memory");
+        tsr_tape_close(&tape);
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+        tsr_module_free(&m);
+        assert_true(n == 0 || tsr_pool_stats_get().in_use <= before);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +272,7 @@ int main(void)
         tsr_test(test_multi_crop__projects_only_the_rows_asked_for),
         tsr_test(test_multi_crop__drops_paths_of_each_crop_for_itself),
         tsr_test(test_multi_crop__frees_the_other_part_when_one_is_missing),
+        tsr_test(test_multi_crop__survives_every_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
