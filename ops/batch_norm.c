@@ -28,9 +28,9 @@ static tsr_channels channels_of(tsr_tensor *x)
     return (tsr_channels){b, c, b * c > 0 ? tsr_tensor_numel(x) / (b * c) : 0, 0, 1};
 }
 
-static int threads_for(const tsr_channels *n)
+static int64_t work_of(const tsr_channels *n)
 {
-    return tsr_loop__threads(n->b * n->c * n->s);
+    return n->b * n->c * n->s;
 }
 
 static int64_t group_end(const tsr_channels *n, int64_t first)
@@ -114,10 +114,10 @@ static bool batch_statistics(tsr_tensor *stats, tsr_tensor *x, tsr_tensor *runni
     const tsr_kernels *k = tsr_kernels__get(tsr_tensor_dtype(x));
     void *sd = tsr_tensor_data_mut(stats), *vd = tsr_tensor_data_mut(variance);
     const void *xd = tsr_tensor_data(x);
-#pragma omp parallel for schedule(static) num_threads(threads_for(&n))
-    for (int64_t j = 0; j < n.c; j += GROUP) {
+    TSR_PARALLEL_FOR(part, (n.c + GROUP - 1) / GROUP, work_of(&n), {
+        int64_t j = part * GROUP;
         k->channel_statistics(sd, vd, xd, &n, j, group_end(&n, j), eps);
-    }
+    });
     double count = (double)(n.b * n.s);
     if (running_mean != NULL && count > 1.0) {
         update(running_mean, stats, 2, 1.0, momentum);
@@ -135,10 +135,10 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, 
     void *yd = tsr_tensor_data_mut(y);
     const void *xd = tsr_tensor_data(x), *sd = tsr_tensor_data(stats);
     const void *wd = tsr_tensor_data(weight), *bd = tsr_tensor_data(bias);
-#pragma omp parallel for schedule(static) num_threads(threads_for(&n))
-    for (int64_t j = 0; j < n.c; j += GROUP) {
+    TSR_PARALLEL_FOR(part, (n.c + GROUP - 1) / GROUP, work_of(&n), {
+        int64_t j = part * GROUP;
         k->channel_normalize(yd, xd, sd, wd, bd, &n, j, group_end(&n, j));
-    }
+    });
     return y;
 }
 
@@ -162,14 +162,14 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
          *pd = tsr_tensor_data_mut(products);
     const void *gd = tsr_tensor_data(g), *xd = tsr_tensor_data(x), *sd = tsr_tensor_data(stats),
                *wd = tsr_tensor_data(weight);
-#pragma omp parallel for schedule(static) num_threads(threads_for(&n))
-    for (int64_t j = 0; j < n.c; j += GROUP) {
+    TSR_PARALLEL_FOR(part, (n.c + GROUP - 1) / GROUP, work_of(&n), {
+        int64_t j = part * GROUP;
         int64_t end = group_end(&n, j);
         k->channel_sums(ad, pd, gd, xd, sd, &n, j, end);
         if (dxd == NULL) continue;
         k->channel_backward(dxd, gd, xd, sd, wd, s->batch ? ad : NULL, s->batch ? pd : NULL, &n, j,
                             end);
-    }
+    });
     grad_inputs[0] = dx;
     if (tsr_node_wants(node, 1)) grad_inputs[1] = products;
     if (tsr_node_wants(node, 2)) grad_inputs[2] = sums;

@@ -61,12 +61,11 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *target, int64_t ignore, ts
     char *ld = tsr_tensor_data_mut(loss), *sd = tsr_tensor_data_mut(*stats);
     const char *xd = tsr_tensor_data(x);
     const int64_t *td = tsr_tensor_data(target);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t row = (size_t)(c * r.chunk) * size;
         k->cross_entropy(ld + row, sd + 2 * row, xd + tsr_rows__offset(&r, c, dtype),
                          td + c * r.chunk, ignore, tsr_rows__in_chunk(&r, c), r.d);
-    }
+    });
     return loss;
 }
 
@@ -87,12 +86,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const char *gd = tsr_tensor_data(g), *xd = tsr_tensor_data(x),
                *sd = tsr_tensor_data(tsr_node_saved(node, 0));
     const int64_t *td = tsr_tensor_data(target);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.chunk) * size;
         k->cross_entropy_backward(dxd + at, gd + row, xd + at, td + c * r.chunk, s->ignore,
                                   sd + 2 * row, tsr_rows__in_chunk(&r, c), r.d);
-    }
+    });
     grad_inputs[0] = dx;
 }
 

@@ -31,12 +31,11 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *t, tsr_tensor **stats)
     size_t size = tsr_dtype_size(dtype);
     char *ld = tsr_tensor_data_mut(loss), *sd = tsr_tensor_data_mut(*stats);
     const char *xd = tsr_tensor_data(x), *td = tsr_tensor_data(t);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.chunk) * size;
         k->cross_entropy_soft(ld + row, sd + 3 * row, xd + at, td + at, tsr_rows__in_chunk(&r, c),
                               r.d);
-    }
+    });
     return loss;
 }
 
@@ -59,13 +58,12 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     char *dxd = tsr_tensor_data_mut(d[0]), *dtd = tsr_tensor_data_mut(d[1]);
     const char *gd = tsr_tensor_data(g), *xd = tsr_tensor_data(x), *td = tsr_tensor_data(t),
                *sd = tsr_tensor_data(tsr_node_saved(node, 0));
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.chunk) * size;
         k->cross_entropy_soft_backward(dxd != NULL ? dxd + at : NULL, dtd != NULL ? dtd + at : NULL,
                                        gd + row, xd + at, td + at, sd + 3 * row,
                                        tsr_rows__in_chunk(&r, c), r.d);
-    }
+    });
     grad_inputs[0] = d[0];
     grad_inputs[1] = d[1];
 }

@@ -31,10 +31,10 @@ static tsr_tensor *forward(tsr_tensor *x, bool tanh)
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
     char *yd = tsr_tensor_data_mut(y);
     const char *xd = tsr_tensor_data(x);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
-    for (int64_t at = 0; at < numel; at += PIECE) {
+    TSR_PARALLEL_FOR(part, (numel + PIECE - 1) / PIECE, numel, {
+        int64_t at = part * PIECE;
         k->gelu(yd + at * size, xd + at * size, piece_length(numel, at), tanh);
-    }
+    });
     return y;
 }
 
@@ -51,11 +51,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
     char *dxd = tsr_tensor_data_mut(dx);
     const char *xd = tsr_tensor_data(x), *gd = tsr_tensor_data(g);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
-    for (int64_t at = 0; at < numel; at += PIECE) {
+    TSR_PARALLEL_FOR(part, (numel + PIECE - 1) / PIECE, numel, {
+        int64_t at = part * PIECE;
         k->gelu_backward(dxd + at * size, xd + at * size, gd + at * size, piece_length(numel, at),
                          s->tanh);
-    }
+    });
     grad_inputs[0] = dx;
 }
 

@@ -68,18 +68,14 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
     const char *xd = tsr_tensor_data(x);
     const void *wd = tsr_tensor_data(weight), *bd = tsr_tensor_data(bias);
     size_t pair = 2 * tsr_dtype_size(dtype);
-    int threads = tsr_loop__threads(r.rows * r.d);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->layer_norm(yd + at, sd + (size_t)(c * r.chunk) * pair, xd + at, NULL, NULL,
                       tsr_rows__in_chunk(&r, c), r.d, s->eps);
-    }
+    });
     if (wd == NULL && bd == NULL) return y;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t j = 0; j < n.c; j++) {
-        k->channel_normalize(yd, xd, sd, wd, bd, &n, j, j + 1);
-    }
+    TSR_PARALLEL_FOR(j, n.c, r.rows * r.d,
+                     { k->channel_normalize(yd, xd, sd, wd, bd, &n, j, j + 1); });
     return y;
 }
 
@@ -93,10 +89,8 @@ static tsr_tensor *weighted(tsr_tensor *g, tsr_tensor *weight, const tsr_channel
     const tsr_kernels *k = tsr_kernels__get(dtype);
     void *hd = tsr_tensor_data_mut(h);
     const void *gd = tsr_tensor_data(g), *wd = tsr_tensor_data(weight);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(n->b * n->c * n->s))
-    for (int64_t j = 0; j < n->c; j++) {
-        k->channel_normalize(hd, gd, NULL, wd, NULL, n, j, j + 1);
-    }
+    TSR_PARALLEL_FOR(j, n->c, n->b * n->c * n->s,
+                     { k->channel_normalize(hd, gd, NULL, wd, NULL, n, j, j + 1); });
     return h;
 }
 
@@ -111,12 +105,11 @@ static tsr_tensor *input_gradient(tsr_tensor *h, tsr_tensor *x, tsr_tensor *stat
     char *dxd = tsr_tensor_data_mut(dx);
     const char *hd = tsr_tensor_data(h), *xd = tsr_tensor_data(x), *sd = tsr_tensor_data(stats);
     size_t pair = 2 * tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->layer_norm_backward(dxd + at, NULL, NULL, hd + at, xd + at, NULL,
                                sd + (size_t)(c * r.chunk) * pair, tsr_rows__in_chunk(&r, c), r.d);
-    }
+    });
     return dx;
 }
 
@@ -141,8 +134,8 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const tsr_kernels *k = tsr_kernels__get(dtype);
     void *ad = tsr_tensor_data_mut(sums), *pd = tsr_tensor_data_mut(products);
     const void *gd = tsr_tensor_data(g), *xd = tsr_tensor_data(x), *sd = tsr_tensor_data(stats);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(n.b *n.c *n.s))
-    for (int64_t j = 0; j < n.c; j++) k->channel_sums(ad, pd, gd, xd, sd, &n, j, j + 1);
+    TSR_PARALLEL_FOR(j, n.c, n.b * n.c * n.s,
+                     { k->channel_sums(ad, pd, gd, xd, sd, &n, j, j + 1); });
     if (tsr_node_wants(node, 1)) grad_inputs[1] = products;
     if (tsr_node_wants(node, 2)) grad_inputs[2] = sums;
 }

@@ -26,12 +26,11 @@ static tsr_tensor *forward(tsr_tensor *x, const struct l2_normalize *s, tsr_tens
     char *yd = tsr_tensor_data_mut(y), *nd = tsr_tensor_data_mut(*norms);
     const char *xd = tsr_tensor_data(x);
     size_t size = tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->normalize(yd + at, nd + (size_t)(c * r.chunk) * size, xd + at, NULL,
                      tsr_rows__in_chunk(&r, c), r.d, s->eps);
-    }
+    });
     return tsr_rows__exchanged(y, s->dim);
 }
 
@@ -50,13 +49,12 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const char *gd = tsr_tensor_data(g), *xd = tsr_tensor_data(x),
                *nd = tsr_tensor_data(tsr_node_saved(node, 0));
     size_t size = tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->normalize_backward(dxd + at, NULL, gd + at, xd + at, NULL,
                               nd + (size_t)(c * r.chunk) * size, tsr_rows__in_chunk(&r, c), r.d,
                               s->eps);
-    }
+    });
     grad_inputs[0] = tsr_rows__exchanged(dx, s->dim);
 }
 

@@ -46,12 +46,11 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, 
     const char *xd = tsr_tensor_data(x);
     const void *wd = tsr_tensor_data(weight), *bd = tsr_tensor_data(bias);
     size_t stat = 2 * tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->layer_norm(yd + at, sd + (size_t)(c * r.chunk) * stat, xd + at, wd, bd,
                       tsr_rows__in_chunk(&r, c), r.d, eps);
-    }
+    });
     return y;
 }
 
@@ -79,14 +78,13 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const char *gd = tsr_tensor_data(g), *xd = tsr_tensor_data(x), *sd = tsr_tensor_data(stats);
     const void *wd = tsr_tensor_data(weight);
     size_t size = tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.d) * size;
         k->layer_norm_backward(dxd != NULL ? dxd + at : NULL, dwd != NULL ? dwd + row : NULL,
                                dbd != NULL ? dbd + row : NULL, gd + at, xd + at, wd,
                                sd + (size_t)(c * r.chunk * 2) * size, tsr_rows__in_chunk(&r, c),
                                r.d);
-    }
+    });
     grad_inputs[0] = dx;
     grad_inputs[1] = tsr_rows__combine(dw);
     grad_inputs[2] = tsr_rows__combine(db);

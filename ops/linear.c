@@ -40,10 +40,9 @@ static void fill_with_bias(tsr_tensor *y, tsr_tensor *bias)
     const tsr_kernels *k = tsr_kernels__get(dtype);
     char *yd = tsr_tensor_data_mut(y);
     const void *b = tsr_tensor_data(bias);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         k->fill_rows(yd + tsr_rows__offset(&r, c, dtype), b, tsr_rows__in_chunk(&r, c), r.d);
-    }
+    });
 }
 
 static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)

@@ -13,7 +13,7 @@
 #include "ops/rows.h"
 #include "ops/samples.h"
 
-#include <string.h>
+#include <math.h>
 
 static tsr_shape leading(const tsr_tensor *t)
 {
@@ -80,12 +80,10 @@ static void multiply(tsr_tensor *r, tsr_tensor *a, tsr_tensor *b)
     size_t size = tsr_dtype_size(dtype);
     const char *ad = tsr_tensor_data(a), *bd = tsr_tensor_data(b);
     char *rd = tsr_tensor_data_mut(r);
-    double work = (double)m * (double)n * (double)(k + 1);
-    bool side_by_side = batch >= 16 || work < 2e6;
-    double all = work * (double)batch / 4.0;
-    int threads = side_by_side ? tsr_loop__threads(all < 1e9 ? (int64_t)all : 1000000000) : 1;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t p = 0; p < batch; p++) {
+    double flops = (double)m * (double)n * (double)(k + 1);
+    bool side_by_side = batch >= 16 || flops < 2e6;
+    int64_t work = side_by_side ? (int64_t)fmin(flops * (double)batch / 4.0, 1e9) : 0;
+    TSR_PARALLEL_FOR(p, batch, work, {
         int64_t left = p, at_a = 0, at_b = 0;
         for (int d = row ? last : last - 1; d >= 0; d--) {
             int64_t i = left % loop.size[d];
@@ -96,7 +94,7 @@ static void multiply(tsr_tensor *r, tsr_tensor *a, tsr_tensor *b)
         tsr_matrix ma = {(void *)(ad + at_a * (int64_t)size), row_stride, ta[ra - 1]};
         tsr_matrix mb = {(void *)(bd + at_b * (int64_t)size), tb[rb - 2], tb[rb - 1]};
         tsr__gemm(dtype, m, n, k, ma, mb, 0.0, (tsr_matrix){rd + (size_t)(p * m * n) * size, n, 1});
-    }
+    });
 }
 
 /* [..., A, B] -> [rows, B]. */

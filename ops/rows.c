@@ -132,10 +132,9 @@ tsr_tensor *tsr_rows__column_sums(tsr_tensor *x)
     char *sums = tsr_tensor_data_mut(partial);
     const char *data = tsr_tensor_data(x);
     size_t row = (size_t)r.d * tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         k->column_sums(sums + (size_t)c * row, data + tsr_rows__offset(&r, c, dtype),
                        tsr_rows__in_chunk(&r, c), r.d);
-    }
+    });
     return tsr_rows__combine(partial);
 }

@@ -204,9 +204,16 @@ static tsr_tensor *empty_like(tsr_tensor *like, const struct problem *p, int64_t
     return t;
 }
 
-static int threads_for(const struct problem *p, int64_t tasks)
+/* Elementary operations for threads to share; 0, for one thread to do, where there is one task. */
+static int64_t work_of(const struct problem *p, int64_t tasks)
 {
-    return tasks > 1 ? tsr_loop__threads(p->batch * p->m * p->n) : 1;
+    return tasks > 1 ? p->batch * p->m * p->n : 0;
+}
+
+/* Which of that many threads this is. */
+static size_t thread_index(size_t threads)
+{
+    return threads > 1 ? (size_t)omp_get_thread_num() : 0;
 }
 
 /* ---- dropout ---- */
@@ -287,15 +294,15 @@ static tsr_tensor *forward(tsr_tensors in, const struct attention *s, const stru
     t.stats = tsr_tensor_data_mut(*stats);
     char *weights_data = tsr_tensor_data_mut(weights);
     int64_t tasks = p->batch * p->blocks;
-    int threads = threads_for(p, tasks);
+    int64_t work = work_of(p, tasks);
+    size_t threads = (size_t)tsr_loop__threads(work);
     size_t bytes = ((size_t)(p->block * p->n) * p->size + 63) & ~(size_t)63;
-    char *scratch = tsr_alloc((size_t)threads * bytes + 64);
+    char *scratch = tsr_alloc(threads * bytes + 64);
     if (scratch == NULL) return NULL;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < tasks; i++) {
-        forward_block(&t, i / p->blocks, i % p->blocks,
-                      scratch + (size_t)omp_get_thread_num() * bytes, weights_data);
-    }
+    TSR_PARALLEL_FOR(i, tasks, work, {
+        forward_block(&t, i / p->blocks, i % p->blocks, scratch + thread_index(threads) * bytes,
+                      weights_data);
+    });
     tsr_free(scratch);
     return y;
 }
@@ -371,17 +378,17 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     for (int i = 1; i < 3; i++) {
         if (p->m == 0 && grads[i] != NULL) tsr_tensor_fill(grads[i], 0.0);
     }
-    int threads = threads_for(p, p->batch);
+    int64_t work = work_of(p, p->batch);
+    size_t threads = (size_t)tsr_loop__threads(work);
     int matrices = t.run.s->dropout > 0.0 ? 3 : 2;
     size_t bytes = ((size_t)(matrices * p->block * p->n) * p->size + 63) & ~(size_t)63;
-    char *scratch = tsr_alloc((size_t)threads * bytes + 64);
+    char *scratch = tsr_alloc(threads * bytes + 64);
     if (scratch == NULL) return;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t h = 0; h < p->batch; h++) {
+    TSR_PARALLEL_FOR(h, p->batch, work, {
         for (int64_t b = 0; b < p->blocks; b++) {
-            backward_block(&t, h, b, scratch + (size_t)omp_get_thread_num() * bytes);
+            backward_block(&t, h, b, scratch + thread_index(threads) * bytes);
         }
-    }
+    });
     tsr_free(scratch);
     for (int i = 0; i < 3; i++) grad_inputs[i] = grads[i];
     if (t.wants[3]) grad_inputs[3] = tsr_sum_to(grads[3], tsr_tensor_shape(in[3]));

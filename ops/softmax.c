@@ -37,12 +37,11 @@ static tsr_tensor *forward(tsr_tensor *x, const struct softmax *s, tsr_tensor **
     char *yd = tsr_tensor_data_mut(y), *sd = tsr_tensor_data_mut(*stats);
     const char *xd = tsr_tensor_data(x);
     size_t stat = 2 * tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->softmax(yd + at, sd + (size_t)(c * r.chunk) * stat, xd + at, tsr_rows__in_chunk(&r, c),
                    r.d, s->logarithm);
-    }
+    });
     return tsr_rows__exchanged(y, s->dim);
 }
 
@@ -61,12 +60,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     char *dxd = tsr_tensor_data_mut(dx);
     const char *xd = tsr_tensor_data(x), *gd = tsr_tensor_data(g), *sd = tsr_tensor_data(stats);
     size_t stat = 2 * tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->softmax_backward(dxd + at, gd + at, xd + at, sd + (size_t)(c * r.chunk) * stat,
                             tsr_rows__in_chunk(&r, c), r.d, s->logarithm);
-    }
+    });
     grad_inputs[0] = tsr_rows__exchanged(dx, s->dim);
 }
 

@@ -38,11 +38,10 @@ static tsr_tensor *forward(tsr_tensor *v, tsr_tensor *gain, tsr_tensor **norms)
     char *wd = tsr_tensor_data_mut(w), *nd = tsr_tensor_data_mut(*norms);
     const char *vd = tsr_tensor_data(v), *gd = tsr_tensor_data(gain);
     size_t size = tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.chunk) * size;
         k->normalize(wd + at, nd + row, vd + at, gd + row, tsr_rows__in_chunk(&r, c), r.d, 0.0);
-    }
+    });
     return w;
 }
 
@@ -65,13 +64,12 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const char *dwd = tsr_tensor_data(dw), *vd = tsr_tensor_data(v), *gd = tsr_tensor_data(gain),
                *nd = tsr_tensor_data(tsr_node_saved(node, 0));
     size_t size = tsr_dtype_size(dtype);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(r.rows *r.d))
-    for (int64_t c = 0; c < r.chunks; c++) {
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.chunk) * size;
         k->normalize_backward(dvd != NULL ? dvd + at : NULL, dgd != NULL ? dgd + row : NULL,
                               dwd + at, vd + at, gd + row, nd + row, tsr_rows__in_chunk(&r, c), r.d,
                               0.0);
-    }
+    });
     grad_inputs[0] = d[0];
     grad_inputs[1] = d[1];
 }
