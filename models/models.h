@@ -348,23 +348,22 @@ typedef struct tsr_head_config {
     int64_t layers;        /* of the MLP; 0: 3 */
     int64_t hidden;        /* 0: 2048 */
     int64_t bottleneck;    /* 0: 256 */
-    tsr_norm norm;         /* after each hidden layer */
+    tsr_norm norm;         /* of the hidden layers, which share it */
     tsr_patch_layer patch_layer;
     bool norm_last_layer; /* g stays 1: no gradient */
     tsr_dtype dtype;
 } tsr_head_config;
 
 /* The projection head of DINO and iBOT (iBOT, section 3.2 and the authors' models/head.py): an
- * MLP with GELU, L2 normalization, a weight-normed layer. Children mlp.{0,2,4} (with a norm
- * mlp.{0,1,3,4,6}), last_layer, last_layer2. */
+ * MLP with GELU, L2 normalization, a weight-normed layer. Children mlp.{0,2,4}, last_layer,
+ * last_layer2; with a norm mlp.{0,1,3,4,6}, where 1 and 4 are one module: the authors' hidden
+ * layers share it. */
 typedef struct tsr_head {
     tsr_module module;
     tsr_head_config config; /* with its defaults filled in */
+    tsr_norm_layer *norm;   /* NULL without */
     tsr_weight_norm_layer *last_layer, *last_layer2;
-    struct {
-        tsr_linear_layer *linear;
-        tsr_norm_layer *norm; /* NULL without, and in the last */
-    } mlp[];                  /* [layers] */
+    tsr_linear_layer *mlp[]; /* [layers] */
 } tsr_head;
 
 TSR_API tsr_head *tsr_head_new(const tsr_head_config *config);

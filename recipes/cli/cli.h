@@ -2,6 +2,7 @@
 #ifndef TSR_CLI_H
 #define TSR_CLI_H
 
+#include "recipes/eval/features.h"
 #include "recipes/recipes.h"
 
 /* A command gets the arguments after its name, and returns the exit status: 0, 1 (it failed), 2 (usage). */
@@ -39,7 +40,7 @@ typedef struct cli_arguments {
     int n_flags;
     cli_table *tables;
     int n_tables;
-    const char *positional[4]; /* what was given beside flags */
+    const char *positional[16]; /* what was given beside flags */
     int n_positional, min_positional, max_positional;
 } cli_arguments;
 
@@ -67,6 +68,25 @@ int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv);
 void cli_recipe_close(cli_recipe *r);
 #define CLI_PRESET_FLAG(r)                                                                         \
     {"preset", CLI_TEXT, &(r).preset, "NAME", "a set of options; single ones may still be given"}
+
+/* ---- the terminal (screen.c) ---- */
+
+double cli_now(void); /* seconds */
+/* 3725 -> "1h02m", 65 -> "1m05s"; into text, which it returns. */
+enum { CLI_DURATION = 32 };
+const char *cli_duration(double seconds, char text[CLI_DURATION]);
+
+/* A line on a terminal's stderr that says how far something is and when it will end; nothing elsewhere. */
+typedef struct cli_progress {
+    const char *what;
+    double start, last; /* zero at first */
+} cli_progress;
+void cli_progress_show(cli_progress *p, int64_t done, int64_t of);
+/* The same as a callback of the library: user is a cli_progress. */
+void cli_progress_of(int64_t done, int64_t of, void *user);
+void cli_progress_end(cli_progress *p);
+/* The images of a data set that could not be read, in one line on stderr. */
+void cli_report_problems(tsr_dataset *data);
 
 /* ---- frozen backbones on the command line (frozen.c) ---- */
 
@@ -99,24 +119,52 @@ typedef struct cli_frozen {
 tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint);
 /* One line on what was opened. */
 void cli_frozen_describe(const cli_frozen *f);
+/* What the flags ask for, or the command's own defaults; progress goes to p. */
+tsr_extract_options cli_frozen_features(const cli_frozen *f, int last_blocks, tsr_pooling pooling,
+                                        cli_progress *p);
 void cli_frozen_close(cli_frozen *f);
 
-/* ---- the terminal (screen.c) ---- */
+/* ---- evaluations of frozen features: knn, linear (evaluation.c) ---- */
 
-double cli_now(void); /* seconds */
-/* 3725 -> "1h02m", 65 -> "1m05s"; into text, which it returns. */
-enum { CLI_DURATION = 32 };
-const char *cli_duration(double seconds, char text[CLI_DURATION]);
+/* A method's row of the table: this checkpoint's features, those of an untrained network, raw pixels. */
+typedef struct cli_evaluation_row {
+    const char *method;
+    const tsr_vit *vit; /* NULL: raw pixels */
+    tsr_extract_options extract;
+    tsr_dataset *train;
+    tsr_features train_features, test_features;
+    double start;  /* cli_now() before the features were made */
+    int64_t classes;
+} cli_evaluation_row;
 
-/* A line on a terminal's stderr that says how far something is and when it will end; nothing elsewhere. */
-typedef struct cli_progress {
-    const char *what;
-    double start, last; /* zero at first */
-} cli_progress;
-void cli_progress_show(cli_progress *p, int64_t done, int64_t of);
-void cli_progress_end(cli_progress *p);
-/* The images of a data set that could not be read, in one line on stderr. */
-void cli_report_problems(tsr_dataset *data);
+typedef struct cli_evaluation {
+    cli_frozen frozen;
+    const char *data, *test_data;
+    int64_t train_images, test_images;
+    bool no_baselines;
+    /* The command's own: */
+    int last_blocks;
+    tsr_pooling pooling;
+    bool small_4_large_both; /* the linear probe's rule instead of the two above */
+    uint64_t seed;
+    void (*head)(void *user);                                 /* prints the table's head */
+    tsr_status (*row)(const cli_evaluation_row *row, void *user); /* evaluates, and prints a row */
+    void *user;
+} cli_evaluation;
+
+#define CLI_EVALUATION_DEFAULT {.frozen = CLI_FROZEN_DEFAULT}
+#define CLI_EVALUATION_FLAGS(e)                                                                    \
+    {"data", CLI_TEXT, &(e).data, "DIR", "labelled images, with a training and a test (or val) part"},  \
+    {"test-data", CLI_TEXT, &(e).test_data, "DIR", "where the test part is, if elsewhere"},             \
+    {"train-images", CLI_INT, &(e).train_images, "N",                                              \
+     "use only N training images, spread evenly; default: all", 1, 1e12},                          \
+    {"test-images", CLI_INT, &(e).test_images, "N", "use only N test images; default: all", 1,     \
+     1e12},                                                                                        \
+    {"no-baselines", CLI_SWITCH, &(e).no_baselines, NULL,                                          \
+     "leave out the untrained network and raw pixels"}
+
+/* Opens everything, and calls head and row. Returns the exit status. */
+int cli_evaluation_run(cli_evaluation *e, const char *checkpoint);
 
 int cli_attention(int argc, char **argv);
 int cli_data(int argc, char **argv);

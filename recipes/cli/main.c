@@ -6,6 +6,11 @@
 
 static const cli_command commands[] = {
     {"pretrain", "train a backbone on images without labels", cli_pretrain},
+    {"knn", "what features are worth: weighted nearest neighbours", cli_knn},
+    {"linear", "what features are worth: a linear probe, or logistic regression", cli_linear},
+    {"features", "write the embeddings of images", cli_features},
+    {"inspect", "list what is in a checkpoint, and verify it", cli_inspect},
+    {"gradcheck", "check the derivatives of all operators", cli_gradcheck},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -40,6 +40,11 @@ void cli_progress_show(cli_progress *p, int64_t done, int64_t of)
             cli_duration(seconds, left));
 }
 
+void cli_progress_of(int64_t done, int64_t of, void *user)
+{
+    cli_progress_show(user, done, of);
+}
+
 void cli_progress_end(cli_progress *p)
 {
     if (isatty(STDERR_FILENO)) fprintf(stderr, "\r\033[K");

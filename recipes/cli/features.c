@@ -1,0 +1,92 @@
+/* tessera features: writes the embeddings of images. */
+#include "recipes/cli/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NAMES_MAX = 64 << 20 }; /* bytes in the file's header, which may not have more than 100 MB */
+
+/* The names of all images, a line each; NULL when they are too many. */
+static char *list_names(const tsr_dataset *data)
+{
+    size_t bytes = 1;
+    char name[TSR_DATASET_NAME];
+    for (int64_t i = 0; i < tsr_dataset_count(data) && bytes <= NAMES_MAX; i++) {
+        bytes += strlen(tsr_dataset_name(data, i, name)) + 1;
+    }
+    if (bytes > NAMES_MAX) return NULL;
+    char *names = tsr_alloc(bytes);
+    size_t used = 0;
+    for (int64_t i = 0; i < tsr_dataset_count(data) && names != NULL; i++) {
+        used += (size_t)snprintf(names + used, bytes - used, "%s%s", i > 0 ? "\n" : "",
+                                 tsr_dataset_name(data, i, name));
+    }
+    return names;
+}
+
+static tsr_status write(const tsr_features *features, const tsr_dataset *data, const char *out)
+{
+    tsr_named_tensor tensors[] = {{"features", features->x}, {"labels", features->labels}};
+    char *names = list_names(data);
+    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
+    tsr_safetensors_pair pair = {"names", names};
+    tsr_safetensors_write(out, tensors, tsr_dataset_classes(data) > 0 ? 2 : 1, &pair, names != NULL);
+    tsr_free(names);
+    return tsr_status_get();
+}
+
+static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder, const char *split,
+                      const char *out)
+{
+    tsr_dataset *data = tsr_dataset_open(folder, split);
+    tsr_features features;
+    cli_progress progress = {.what = "features"};
+    if (data != NULL && cli_frozen_open(f, checkpoint) == TSR_STATUS_OK) {
+        cli_frozen_describe(f);
+        tsr_extract_options o = cli_frozen_features(f, 1, TSR_POOLING_CLASS, &progress);
+        tsr_features_extract(f->vit, data, &o, &features);
+        cli_progress_end(&progress);
+        if (tsr_status_get() == TSR_STATUS_OK && write(&features, data, out) == TSR_STATUS_OK) {
+            char shape[TSR_SHAPE_TEXT];
+            printf("%s: features %s of %s (%s)\n", out, tsr_shape_text(tsr_tensor_shape(features.x), shape),
+                   folder, tsr_dataset_kind(data));
+        }
+        cli_report_problems(data);
+    }
+    tsr_dataset_close(&data);
+    cli_frozen_close(f);
+    return tsr_status_get();
+}
+
+int cli_features(int argc, char **argv)
+{
+    cli_frozen frozen = CLI_FROZEN_DEFAULT;
+    const char *data = NULL, *split = NULL, *out = NULL;
+    const cli_flag flags[] = {
+        {"data", CLI_TEXT, &data, "DIR", "images: class folders, a flat folder, IDX or CIFAR files"},
+        {"split", CLI_TEXT, &split, "NAME", "train, val or test; default: train where there is one, else all"},
+        {"out", CLI_TEXT, &out, "FILE", "the safetensors file to write"},
+        CLI_WEIGHTS_FLAGS(frozen),
+        CLI_FEATURE_FLAGS(frozen),
+    };
+    cli_arguments arguments = {
+        .usage = "tessera features CHECKPOINT --data DIR --out FILE [options]",
+        .description = "Writes what the checkpoint's backbone makes of each image: \"features\" f32 [images, size],\n"
+                       "\"labels\" i64 [images] where there are labels, and the images' names, a line each, as\n"
+                       "\"names\" in the metadata. CHECKPOINT is a file, or the directory of a run.",
+        .flags = flags,
+        .n_flags = sizeof flags / sizeof flags[0],
+        .min_positional = 1,
+        .max_positional = 1};
+    int status = cli_parse(&arguments, argc, argv);
+    if (status >= 0) return status;
+    if (data == NULL || out == NULL) {
+        fprintf(stderr, "tessera: --data and --out are needed\nUsage: %s (--help explains)\n", arguments.usage);
+        return CLI_USAGE;
+    }
+    tsr_scope scope = tsr_scope_open();
+    run(&frozen, arguments.positional[0], data, split, out);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    return cli_report();
+}

@@ -1,0 +1,60 @@
+/* The checkpoint that a command looks at. */
+#include "recipes/cli/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint)
+{
+    const char *w = f->weights;
+    if (w != NULL && strcmp(w, "teacher") != 0 && strcmp(w, "student") != 0) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--weights: got \"%.60s\", expected teacher or student", w);
+    }
+    f->checkpoint = tsr_checkpoint_open_run(checkpoint, f->path);
+    if (f->checkpoint != NULL) f->vit = tsr_backbone_load(f->checkpoint, w);
+    if (f->vit != NULL && f->size > 0 && f->size < f->vit->config.patch_size) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--size: %" PRId64 " is smaller than a patch (%" PRId64 ")", f->size,
+                 f->vit->config.patch_size);
+    }
+    return tsr_status_get();
+}
+
+void cli_frozen_describe(const cli_frozen *f)
+{
+    const tsr_vit_config *c = &f->vit->config;
+    const char *recipe = "unknown recipe", *feature = "";
+    int64_t step = 0;
+    tsr_checkpoint_get_string(f->checkpoint, "feature", &feature);
+    if (tsr_checkpoint_value_find(f->checkpoint, "recipe") != NULL) {
+        tsr_checkpoint_get_string(f->checkpoint, "recipe", &recipe);
+    }
+    if (tsr_checkpoint_value_find(f->checkpoint, "position") != NULL) {
+        tsr_checkpoint_get_int(f->checkpoint, "position", &step);
+    }
+    if (f->weights != NULL) feature = f->weights;
+    printf("%s: %s, step %" PRId64 "\nbackbone of the %.*s: dim %" PRId64 ", depth %" PRId64 ", heads %" PRId64
+           ", patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n",
+           f->path, recipe, step, (int)strcspn(feature, "."), feature, c->dim, c->depth, c->heads,
+           c->patch_size, c->image_size, (double)tsr_module_count(&f->vit->module) / 1e6);
+}
+
+tsr_extract_options cli_frozen_features(const cli_frozen *f, int last_blocks, tsr_pooling pooling,
+                                        cli_progress *p)
+{
+    return (tsr_extract_options){
+        .last_blocks = f->last_blocks > 0 ? (int)f->last_blocks : last_blocks,
+        .pooling = f->avgpool >= 0 ? (tsr_pooling)f->avgpool : pooling,
+        .size = (int)f->size,
+        .batch = f->batch,
+        .workers = (int)f->workers,
+        .progress = p != NULL ? cli_progress_of : NULL,
+        .user = p,
+    };
+}
+
+void cli_frozen_close(cli_frozen *f)
+{
+    tsr_module_free(&f->vit);
+    tsr_checkpoint_close(&f->checkpoint);
+}
