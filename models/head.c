@@ -47,14 +47,14 @@ tsr_head *tsr_head_new(const tsr_head_config *config)
         bool last = i == c.layers - 1;
         char name[TSR_MODULE_NAME] = "mlp";
         if (c.layers > 1) snprintf(name, sizeof name, "mlp.%" PRId64, stride * i);
-        m->mlp[i].linear =
-            tsr_module_child(base, name,
-                             tsr_linear_new(i == 0 ? c.dim : c.hidden,
-                                            last ? c.bottleneck : c.hidden, true, c.dtype));
+        m->mlp[i] = tsr_module_child(base, name,
+                                     tsr_linear_new(i == 0 ? c.dim : c.hidden,
+                                                    last ? c.bottleneck : c.hidden, true, c.dtype));
         if (last || c.norm == TSR_NORM_NONE) continue;
         snprintf(name, sizeof name, "mlp.%" PRId64, stride * i + 1);
-        m->mlp[i].norm =
-            tsr_module_child(base, name, tsr_norm_new(c.norm, c.hidden, 1e-5, c.dtype));
+        /* One norm under all its names, as in the authors' code. */
+        if (i == 0) m->norm = tsr_norm_new(c.norm, c.hidden, 1e-5, c.dtype);
+        m->norm = tsr_module_child(base, name, m->norm);
     }
     m->last_layer =
         tsr_module_child(base, "last_layer",
@@ -74,9 +74,10 @@ tsr_tensor *tsr_head_project(const tsr_head *m, tsr_tensor *x)
     if (m == NULL || x == NULL) return NULL;
     tsr_scope scope = tsr_module_enter(&m->module);
     for (int64_t i = 0; i < m->config.layers; i++) {
-        x = tsr_linear_forward(m->mlp[i].linear, x);
-        if (m->mlp[i].norm != NULL) x = tsr_norm_forward(m->mlp[i].norm, x);
-        if (i < m->config.layers - 1) x = tsr_gelu(x, false);
+        x = tsr_linear_forward(m->mlp[i], x);
+        if (i == m->config.layers - 1) break;
+        if (m->norm != NULL) x = tsr_norm_forward(m->norm, x);
+        x = tsr_gelu(x, false);
     }
     return tsr_module_leave(&scope, tsr_l2_normalize(x, -1, 1e-12));
 }

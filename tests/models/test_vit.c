@@ -27,8 +27,9 @@ static void compare_vit(const char *name, double layer_scale, tsr_dtype dtype)
     tsr_tensor *tokens = tsr_vit_forward(vit, images, &masked);
     assert_near(tokens, golden(file, "out.masked_tokens", dtype), tolerance, "masked_tokens");
 
-    /* grad.* is the gradient of the small images' tokens: in the file grad.pos_embed is grad_small.pos_embed, and
-     * grad.masked_embed is 0. That of masked tokens is checked by differences below. */
+    /* grad.* is the gradient of the small images' tokens: in the file grad.pos_embed is
+     * grad_small.pos_embed, and grad.masked_embed is 0. That of masked tokens is checked by
+     * differences, below. */
     tsr_tape *tape = tsr_tape_open();
     tokens = tsr_vit_forward(vit, golden(file, "in.images_small", dtype), NULL);
     assert_near(tokens, golden(file, "out.tokens_small", dtype), tolerance, "tokens_small");
