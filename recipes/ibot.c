@@ -161,7 +161,7 @@ static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
     tsr_head_config head = {
         .dim = vit.dim,
         .out_dim = o->out_dim,
-        .patch_out_dim = o->patch_out_dim,
+        .patch_out_dim = o->shared_head ? 0 : o->patch_out_dim,
         .hidden = o->head_hidden,
         .bottleneck = o->head_bottleneck,
         .patch_layer = o->shared_head ? TSR_PATCH_LAYER_SHARED : TSR_PATCH_LAYER_SEPARATE,

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FLAGS = 256, HELP = 1000 };
+enum { FLAGS = 256, HELP = 1000, ENTRY = 2000 };
 
 static int64_t threads;
 static const cli_flag common[] = {
@@ -97,14 +97,14 @@ static int list_entries(const cli_arguments *a, struct option *list)
     int n = 0;
     for (int i = 0; i < a->n_flags; i++, n++) {
         int wants = a->flags[i].type == CLI_SWITCH ? no_argument : required_argument;
-        list[n] = (struct option){a->flags[i].name, wants, NULL, n};
+        list[n] = (struct option){a->flags[i].name, wants, NULL, ENTRY + n};
     }
     for (int i = 0; i < COMMON; i++, n++) {
-        list[n] = (struct option){common[i].name, required_argument, NULL, n};
+        list[n] = (struct option){common[i].name, required_argument, NULL, ENTRY + n};
     }
     for (int t = 0; t < a->n_tables; t++) {
         for (int i = 0; i < a->tables[t].n; i++, n++) {
-            list[n] = (struct option){a->tables[t].at[i].name, required_argument, NULL, n};
+            list[n] = (struct option){a->tables[t].at[i].name, required_argument, NULL, ENTRY + n};
         }
     }
     list[n] = (struct option){"help", no_argument, NULL, HELP};
@@ -129,7 +129,7 @@ int cli_parse(cli_arguments *a, int argc, char **argv)
                      k == ':' ? "a value is missing" : "no such option");
             return usage_error(a);
         }
-        if (!set_entry(a, k, optarg)) return usage_error(a);
+        if (!set_entry(a, k - ENTRY, optarg)) return usage_error(a);
     }
     for (; optind < argc; optind++) {
         if (a->n_positional == a->max_positional) {

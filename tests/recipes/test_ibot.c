@@ -189,11 +189,11 @@ static void trajectory(const struct setting *s)
         tsr_step_result r;
         tsr_trainer_step(trainer, inputs, s->masks ? 3 : 2, &r);
         assert_ok();
-        check_log(file, "loss", step, r.loss, s->tolerance);
         assert_string_equal(r.numbers[0].name, "cls");
         check_log(file, "cls", step, r.numbers[0].value, s->tolerance);
         assert_string_equal(r.numbers[1].name, "patch");
         check_log(file, "patch", step, r.numbers[1].value, s->tolerance);
+        check_log(file, "loss", step, r.loss, s->tolerance);
         check_log(file, "lr", step, r.lr, 1e-12);
         check_log(file, "wd", step, r.weight_decay, 1e-12);
         check_log(file, "momentum", step, r.momentum, 1e-12);
