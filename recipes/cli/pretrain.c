@@ -1,6 +1,5 @@
 /* tessera pretrain RECIPE: options from the recipe's table, a run, and what is said of it. */
 #include "recipes/cli/cli.h"
-#include "recipes/train/run.h"
 
 #include <inttypes.h>
 #include <signal.h>

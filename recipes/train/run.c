@@ -1,5 +1,5 @@
 /* The loop around the trainer. */
-#include "recipes/train/run.h"
+#include "recipes/recipes.h"
 #include "recipes/train/log.h"
 
 #include <errno.h>
