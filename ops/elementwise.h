@@ -63,7 +63,7 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
         _Pragma("omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))") for (   \
             int64_t p = 0; p < pieces; p++)                                                        \
         {                                                                                          \
-            int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);                      \
+            int64_t at[TSR_LOOP_OPERANDS] = {0}, n = tsr_loop__piece(&loop, p, at);                \
             int64_t sy = loop.stride[0][loop.ndim - 1], sx = loop.stride[1][loop.ndim - 1];        \
             if (f32)                                                                               \
                 TSR_UNARY_BODY(float, float, expression32)                                         \
@@ -113,7 +113,7 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
         _Pragma("omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))") for (   \
             int64_t p = 0; p < pieces; p++)                                                        \
         {                                                                                          \
-            int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);                      \
+            int64_t at[TSR_LOOP_OPERANDS] = {0}, n = tsr_loop__piece(&loop, p, at);                \
             int64_t sr = loop.stride[0][loop.ndim - 1], sx = loop.stride[1][loop.ndim - 1];        \
             int64_t sy = loop.stride[2][loop.ndim - 1];                                            \
             if (f32)                                                                               \
