@@ -9,6 +9,7 @@
 #include "models/models.h"
 #include "recipes/data/data.h"
 #include "recipes/eval/eval.h"
+#include "recipes/eval/eval.h"
 #include "recipes/eval/features.h"
 #include "recipes/train/monitor.h"
 #include "recipes/train/optimizer.h"

@@ -178,8 +178,8 @@ static void accept(problem *p)
 
 static void minimize(problem *p, const tsr_logistic_options *o, tsr_logistic_score *score)
 {
-    const int64_t most = o->iterations > 0 ? o->iterations : 1000;
-    const double tolerance = o->tolerance > 0.0 ? o->tolerance : 1e-6;
+    const int64_t most = o->iterations > 0 ? o->iterations : 300;
+    const double tolerance = o->tolerance > 0.0 ? o->tolerance : 1e-5;
     p->pairs = p->next = 0;
     score->objective = objective(p, p->w, p->g);
     score->gradient = largest(p->g, p->size);

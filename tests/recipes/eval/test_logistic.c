@@ -19,7 +19,8 @@ static void test_logistic__finds_the_known_optimum(void **state)
     for (int keep = 0; keep < 2; keep++) {
         tsr_features set = make_set(2, 1, (float[]){3, -3}, (int64_t[]){1, 0});
         static const double penalties[] = {0.01, 1.0, 30.0};
-        tsr_logistic_options o = {.penalties = penalties, .n_penalties = 3, .keep_norms = keep};
+        tsr_logistic_options o = {
+            .penalties = penalties, .n_penalties = 3, .keep_norms = keep, .tolerance = 1e-7};
         tsr_logistic_result all = run(set, set, o);
         for (int k = 0; k < 3; k++) {
             o.penalties = &penalties[k];
@@ -36,7 +37,7 @@ static void test_logistic__finds_the_known_optimum(void **state)
                 }
             }
             assert_true(r.scores[0].converged);
-            assert_true(r.scores[0].gradient <= 1e-6);
+            assert_true(r.scores[0].gradient <= 1e-7);
             assert_true(r.scores[0].top1 == 1.0);
             assert_true(fabs(tsr_tensor_get(r.weight, 1) / low - 1.0) < 1e-3);
             assert_true(fabs(tsr_tensor_get(r.weight, 0) + tsr_tensor_get(r.weight, 1)) < 1e-6);
@@ -125,13 +126,13 @@ static void test_logistic__says_when_it_did_not_converge(void **state)
     tsr_logistic_result r = run(train, train, (tsr_logistic_options){.iterations = 2});
     assert_false(r.scores[0].converged);
     assert_int_equal(r.scores[0].iterations, 2);
-    assert_true(r.scores[0].gradient > 1e-6);
+    assert_true(r.scores[0].gradient > 1e-5);
     /* No gradient this small can be had in f64: the line search gives up instead of looping. */
     tsr_logistic_options o = {.penalties = (double[]){1.0}, .n_penalties = 1, .tolerance = 1e-300};
     r = run(train, train, o);
     assert_false(r.scores[0].converged);
     assert_true(r.scores[0].gradient < 1e-9);
-    assert_true(r.scores[0].iterations < 1000);
+    assert_true(r.scores[0].iterations < 300);
 }
 
 static void test_logistic__same_bits_at_any_thread_count(void **state)
