@@ -12,10 +12,17 @@
 #include <blis.h>
 #include <omp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static atomic_int_fast64_t multiply_adds;
+
+int64_t tsr__gemm_count(void)
+{
+    return atomic_load_explicit(&multiply_adds, memory_order_relaxed);
+}
 
 static void start(void)
 {
@@ -46,6 +53,7 @@ void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, t
                double beta, tsr_matrix c)
 {
     if (m == 0 || n == 0) return;
+    atomic_fetch_add_explicit(&multiply_adds, m * n * k, memory_order_relaxed);
     pthread_once(&once, start);
     rntm_t runtime;
     bli_rntm_init(&runtime);

@@ -17,4 +17,7 @@ typedef struct tsr_matrix {
 void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                double beta, tsr_matrix c);
 
+/* Multiplications with an addition that the process has asked for so far, of all threads. */
+int64_t tsr__gemm_count(void);
+
 #endif
