@@ -34,7 +34,7 @@ tsr_tensor *tsr_tensor__make(tsr_block *block, void *data, tsr_dtype dtype, tsr_
     *t = (tsr_tensor){.dtype = dtype, .shape = shape, .block = block, .data = data, .slot = -1};
     atomic_init(&t->refs, 1);
     t->numel = tsr_shape_numel(shape);
-    memcpy(t->strides, strides, (size_t)shape.ndim * sizeof *strides);
+    if (shape.ndim > 0) memcpy(t->strides, strides, (size_t)shape.ndim * sizeof *strides);
     t->contiguous = is_contiguous(shape, strides);
     return tsr_scope__add(t);
 }
