@@ -101,8 +101,8 @@ typedef struct tsr_logistic_options {
     const double *penalties; /* lambda, positive; NULL: 0.01, 0.1, 1 */
     int n_penalties;         /* at most TSR_LOGISTIC_MAX_PENALTIES */
     bool keep_norms; /* features as they are; otherwise each is scaled to length 1, as iBOT does */
-    int64_t iterations; /* at most; 0: 1000 */
-    double tolerance;   /* 0: 1e-6 */
+    int64_t iterations; /* at most; 0: 300 */
+    double tolerance;   /* 0: 1e-5 */
 } tsr_logistic_options;
 
 typedef struct tsr_logistic_score {
