@@ -81,13 +81,17 @@ typedef struct tsr_kernels {
                              const void *w, const void *sums, const void *products,
                              const tsr_channels *n, int64_t first, int64_t end);
 
-    /* In place, scores w [rows, n] to weights softmax(scale w + bias), with stats [rows, 2] as softmax's; again: with the
-     * stats that an earlier call left. bias optional, its rows bias_row elements apart. */
-    void (*attention_weights)(void *w, void *stats, const void *bias, int64_t bias_row,
+    /* y [columns, ld] = the transpose of x [rows, columns], whose element (i, j) is at x[i * row + j * column]; 0 from
+     * column `rows` of y on. */
+    void (*transpose)(void *y, int64_t ld, const void *x, int64_t row, int64_t column, int64_t rows,
+                      int64_t columns);
+    /* In place, scores w [rows, n], rows ld elements apart, to weights softmax(scale w + bias), with stats [rows, 2] as
+     * softmax's; again: with the stats that an earlier call left. bias optional, its rows bias_row elements apart. */
+    void (*attention_weights)(void *w, int64_t ld, void *stats, const void *bias, int64_t bias_row,
                               int64_t rows, int64_t n, double scale, bool again);
-    /* In place, d weights dw [rows, n] to d scores; dbias optional. */
-    void (*attention_backward)(void *dw, void *dbias, const void *w, int64_t rows, int64_t n,
-                               double scale);
+    /* In place, d weights dw to d scores, rows of both ld elements apart; dbias [rows, n] optional. */
+    void (*attention_backward)(void *dw, void *dbias, const void *w, int64_t ld, int64_t rows,
+                               int64_t n, double scale);
 } tsr_kernels;
 
 /* The table of this type (f32 or f64) for the level of tsr_cpu__level(). */

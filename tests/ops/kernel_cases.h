@@ -68,11 +68,12 @@ KERNEL(channel_sums,
        k->channel_sums(a->sums, a->more, a->g, a->x, a->stats, CHANNELS(a), 0, a->rows))
 KERNEL(channel_backward,
        k->channel_backward(a->y, a->g, a->x, a->stats, a->c, a->c, a->c, CHANNELS(a), 0, a->rows))
+KERNEL(transpose, k->transpose(a->y, a->rows, a->x, a->d, 1, a->rows, a->d))
 KERNEL(attention_weights,
-       k->attention_weights(a->y, a->stats, a->g, a->d, a->rows, a->d, 0.125, false))
+       k->attention_weights(a->y, a->d, a->stats, a->g, a->d, a->rows, a->d, 0.125, false))
 KERNEL(attention_weights_again,
-       k->attention_weights(a->y, a->stats, a->g, a->d, a->rows, a->d, 0.125, true))
-KERNEL(attention_backward, k->attention_backward(a->y, NULL, a->t, a->rows, a->d, 0.125))
+       k->attention_weights(a->y, a->d, a->stats, a->g, a->d, a->rows, a->d, 0.125, true))
+KERNEL(attention_backward, k->attention_backward(a->y, NULL, a->t, a->d, a->rows, a->d, 0.125))
 
 static const kernel_case kernel_cases[] = {
     {"fill_rows", NULL, case_fill_rows, 1},
@@ -101,6 +102,7 @@ static const kernel_case kernel_cases[] = {
     {"channel_normalize", case_layer_norm, case_channel_normalize, 2},
     {"channel_sums", case_layer_norm, case_channel_sums, 2},
     {"channel_backward", case_layer_norm, case_channel_backward, 3},
+    {"transpose", NULL, case_transpose, 2},
     {"attention_weights", NULL, case_attention_weights, 3},
     {"attention_weights again", case_attention_weights, case_attention_weights_again, 3},
     {"attention_backward", NULL, case_attention_backward, 3},
