@@ -21,9 +21,7 @@
         uint8_t *rd = tsr_tensor_data_mut(r);                                                      \
         const void *xd = tsr_tensor_data(a), *yd = tsr_tensor_data(b);                             \
         tsr_dtype dtype = tsr_tensor_dtype(a);                                                     \
-        _Pragma("omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))") for (   \
-            int64_t p = 0; p < pieces; p++)                                                        \
-        {                                                                                          \
+        TSR_PARALLEL_FOR(p, pieces, numel, {                                                       \
             int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);                      \
             int64_t sr = loop.stride[0][loop.ndim - 1], sx = loop.stride[1][loop.ndim - 1];        \
             int64_t sy = loop.stride[2][loop.ndim - 1];                                            \
@@ -42,12 +40,12 @@
             default:                                                                               \
                 COMPARE_LOOP(uint8_t, AS_IT_IS, operator);                                         \
             }                                                                                      \
-        }                                                                                          \
+        });                                                                                        \
     }                                                                                              \
     tsr_tensor *tsr_##name(tsr_tensor *a, tsr_tensor *b)                                           \
     {                                                                                              \
         static const tsr_op op = {#name, 0, NULL, NULL};                                           \
-        tsr_tensor *r = tsr_elementwise__broadcast(#name, a, b, TSR_DTYPE_BOOL);                 \
+        tsr_tensor *r = tsr_elementwise__broadcast(#name, a, b, TSR_DTYPE_BOOL);                   \
         if (r == NULL) return NULL;                                                                \
         name##_loop(r, a, b);                                                                      \
         return tsr_record(&op, NULL, TSR_TENSORS(a, b), TSR_NO_TENSORS, TSR_TENSORS(r));           \

@@ -60,16 +60,14 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
         void *yd = tsr_tensor_data_mut(y);                                                         \
         const void *xd = tsr_tensor_data(x_);                                                      \
         bool f32 = tsr_tensor_dtype(y) == TSR_DTYPE_F32;                                           \
-        _Pragma("omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))") for (   \
-            int64_t p = 0; p < pieces; p++)                                                        \
-        {                                                                                          \
+        TSR_PARALLEL_FOR(p, pieces, numel, {                                                       \
             int64_t at[TSR_LOOP_OPERANDS] = {0}, n = tsr_loop__piece(&loop, p, at);                \
             int64_t sy = loop.stride[0][loop.ndim - 1], sx = loop.stride[1][loop.ndim - 1];        \
             if (f32)                                                                               \
                 TSR_UNARY_BODY(float, float, expression32)                                         \
             else                                                                                   \
                 TSR_UNARY_BODY(double, double, expression64)                                       \
-        }                                                                                          \
+        });                                                                                        \
     }
 
 /* static void name(tsr_tensor *y, tsr_tensor *x): f32 by expression32, f64 by expression64. */
@@ -110,9 +108,7 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
         void *rd = tsr_tensor_data_mut(result);                                                    \
         const void *xd = tsr_tensor_data(x_), *yd = tsr_tensor_data(y_);                           \
         bool f32 = tsr_tensor_dtype(result) == TSR_DTYPE_F32;                                      \
-        _Pragma("omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))") for (   \
-            int64_t p = 0; p < pieces; p++)                                                        \
-        {                                                                                          \
+        TSR_PARALLEL_FOR(p, pieces, numel, {                                                       \
             int64_t at[TSR_LOOP_OPERANDS] = {0}, n = tsr_loop__piece(&loop, p, at);                \
             int64_t sr = loop.stride[0][loop.ndim - 1], sx = loop.stride[1][loop.ndim - 1];        \
             int64_t sy = loop.stride[2][loop.ndim - 1];                                            \
@@ -120,7 +116,7 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
                 TSR_BINARY_BODY(float, float, expression32)                                        \
             else                                                                                   \
                 TSR_BINARY_BODY(double, double, expression64)                                      \
-        }                                                                                          \
+        });                                                                                        \
     }
 
 #endif

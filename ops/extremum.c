@@ -6,6 +6,7 @@
 #include "autograd/loop.h"
 #include "ops/dims.h"
 #include "ops/elementwise.h"
+#include "ops/index.h"
 #include "ops/ops.h"
 
 enum { BLOCK = 64 }; /* columns at once */
@@ -33,35 +34,46 @@ SCAN(float, smallest_f32, <)
 SCAN(double, largest_f64, >)
 SCAN(double, smallest_f64, <)
 
+/* A block of columns: the extrema, or where they stand, to y [to ...]. */
+#define DEFINE_BLOCK(T, type)                                                                      \
+    static void block_##type(const T *x, int64_t n, int64_t stride, int64_t columns, bool largest, \
+                             bool indices, void *y, int64_t to)                                    \
+    {                                                                                              \
+        T best[BLOCK];                                                                             \
+        int64_t at[BLOCK];                                                                         \
+        (largest ? largest_##type : smallest_##type)(x, n, stride, columns, best, at);             \
+        for (int64_t c = 0; c < columns; c++) {                                                    \
+            if (indices) {                                                                         \
+                ((int64_t *)y)[to + c] = at[c];                                                    \
+            } else {                                                                               \
+                ((T *)y)[to + c] = best[c];                                                        \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+DEFINE_BLOCK(float, f32)
+DEFINE_BLOCK(double, f64)
+
 /* Fills y, contiguous, from x, contiguous. */
 static void find(tsr_tensor *y, tsr_tensor *x, int dim, bool largest, bool indices)
 {
     tsr_shape shape = tsr_tensor_shape(x);
-    int64_t outer = 1, n = shape.size[dim], inner = 1;
-    for (int d = 0; d < dim; d++) outer *= shape.size[d];
-    for (int d = dim + 1; d < shape.ndim; d++) inner *= shape.size[d];
+    int64_t outer, inner, n = shape.size[dim];
+    tsr_index__lanes(shape, dim, &outer, &inner);
     int64_t blocks = (inner + BLOCK - 1) / BLOCK;
     bool f32 = tsr_tensor_dtype(x) == TSR_DTYPE_F32;
     const void *xd = tsr_tensor_data(x);
     void *yd = tsr_tensor_data_mut(y);
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(outer *n *inner))
-    for (int64_t p = 0; p < outer * blocks; p++) {
+    TSR_PARALLEL_FOR(p, outer * blocks, outer * n * inner, {
         int64_t o = p / blocks, first = p % blocks * BLOCK;
         int64_t columns = inner - first < BLOCK ? inner - first : BLOCK;
-        int64_t from = o * n * inner + first, to = o * inner + first, at[BLOCK];
+        int64_t from = o * n * inner + first, to = o * inner + first;
         if (f32) {
-            float best[BLOCK];
-            (largest ? largest_f32 : smallest_f32)((const float *)xd + from, n, inner, columns,
-                                                   best, at);
-            for (int64_t c = 0; c < columns && !indices; c++) ((float *)yd)[to + c] = best[c];
+            block_f32((const float *)xd + from, n, inner, columns, largest, indices, yd, to);
         } else {
-            double best[BLOCK];
-            (largest ? largest_f64 : smallest_f64)((const double *)xd + from, n, inner, columns,
-                                                   best, at);
-            for (int64_t c = 0; c < columns && !indices; c++) ((double *)yd)[to + c] = best[c];
+            block_f64((const double *)xd + from, n, inner, columns, largest, indices, yd, to);
         }
-        for (int64_t c = 0; c < columns && indices; c++) ((int64_t *)yd)[to + c] = at[c];
-    }
+    });
 }
 
 tsr_tensor *tsr_extremum__find(const char *op, tsr_tensor *x, int dim, bool keepdim, bool largest,

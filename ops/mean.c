@@ -1,5 +1,5 @@
 /*
- * y = mean of x over n elements: sum x / n. dx = dy / n.
+ * y = mean of x over n elements: sum x / n, NaN for none. dx = dy / n.
  */
 #include "ops/ops.h"
 #include "ops/reduce.h"
@@ -24,9 +24,8 @@ tsr_tensor *tsr_mean(tsr_tensor *x, const int *dims, int n_dims, bool keepdim)
 {
     unsigned set;
     if (x == NULL || !tsr_reduce__dims(op.name, x, dims, n_dims, &set)) return NULL;
-    struct mean s = {tsr_tensor_shape(x), tsr_reduce__shape(x, set, true), 1.0};
-    int64_t n = tsr_tensor_numel(x), outputs = tsr_shape_numel(s.keepdim);
-    s.scale = n > 0 ? (double)outputs / (double)n : 0.0;
+    struct mean s = {tsr_tensor_shape(x), tsr_reduce__shape(x, set, true),
+                     1.0 / (double)tsr_reduce__count(x, set)};
     tsr_tensor *y = tsr_reduce__sum(op.name, x, set, keepdim, s.scale);
     return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }

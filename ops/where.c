@@ -36,14 +36,13 @@ static void forward(tsr_tensor *r, tsr_tensor *condition, tsr_tensor *a, tsr_ten
     bool f32 = tsr_tensor_dtype(r) == TSR_DTYPE_F32;
     int64_t sc = loop.stride[1][loop.ndim - 1], sx = loop.stride[2][loop.ndim - 1];
     int64_t sy = loop.stride[3][loop.ndim - 1];
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(numel))
-    for (int64_t p = 0; p < pieces; p++) {
+    TSR_PARALLEL_FOR(p, pieces, numel, {
         int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);
         if (f32)
             SELECT(float)
         else
             SELECT(double)
-    }
+    });
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
