@@ -41,9 +41,8 @@ static void head(void *user)
 
 static void print_row(const cli_evaluation_row *r, double top1, double top5, double setting)
 {
-    char time[CLI_DURATION], five[16] = "";
-    if (r->classes > 10) snprintf(five, sizeof five, "%.2f", 100.0 * top5);
-    printf("%-20s %7.2f %7s %9.4g %9s\n", r->method, 100.0 * top1, five, setting,
+    char time[CLI_DURATION];
+    printf("%-20s %7.2f %7.2f %9.4g %9s\n", r->method, 100.0 * top1, 100.0 * top5, setting,
            cli_duration(cli_now() - r->start, time));
 }
 

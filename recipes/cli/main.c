@@ -6,9 +6,12 @@
 
 static const cli_command commands[] = {
     {"pretrain", "train a backbone on images without labels", cli_pretrain},
+    {"plan", "what a run will take: memory, arithmetic, time", cli_plan},
+    {"data", "what a data set is, and what a recipe makes of its images", cli_data},
     {"knn", "what features are worth: weighted nearest neighbours", cli_knn},
     {"linear", "what features are worth: a linear probe, or logistic regression", cli_linear},
     {"features", "write the embeddings of images", cli_features},
+    {"attention", "draw where the class token looks in an image", cli_attention},
     {"inspect", "list what is in a checkpoint, and verify it", cli_inspect},
     {"gradcheck", "check the derivatives of all operators", cli_gradcheck},
 };

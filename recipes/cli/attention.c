@@ -1,0 +1,141 @@
+/* tessera attention: where the class token of the last block looks. */
+#include "recipes/cli/cli.h"
+#include "recipes/cli/sheet.h"
+
+#include "ops/ops.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { COLUMNS = 4 };
+
+/* 0 black, then red, yellow, 1 white */
+static void heat(double x, uint8_t pixel[3])
+{
+    for (int c = 0; c < 3; c++) pixel[c] = (uint8_t)(255.0 * fmin(1.0, fmax(0.0, 3.0 * x - c)) + 0.5);
+}
+
+/* values [side, side] of patches, scaled so that the largest is 1 */
+static void draw_map(const float *values, int patch, int side, tsr_image *tile)
+{
+    float largest = 0.0f;
+    for (int i = 0; i < side * side; i++) largest = fmaxf(largest, values[i]);
+    for (int y = 0; y < side * patch; y++) {
+        for (int x = 0; x < side * patch; x++) {
+            double share = values[y / patch * side + x / patch] / largest;
+            heat(share, tile->pixels + ((int64_t)y * tile->width + x) * 3);
+        }
+    }
+}
+
+/* weights [1, heads, 1 + N, 1 + N] -> [1 + heads, N]: what the class token gives to the patches, first the mean */
+static tsr_tensor *class_maps(tsr_tensor *weights)
+{
+    int64_t tokens = tsr_tensor_size(weights, -1);
+    tsr_tensor *heads = tsr_select(tsr_select(weights, 0, 0), 1, 0);
+    heads = tsr_slice(heads, 1, 1, tokens, 1);
+    tsr_tensor *mean = tsr_mean(heads, (const int[]){0}, 1, true);
+    return tsr_concat(TSR_TENSORS(mean, heads), 0);
+}
+
+/* Side by side: the image [S, S], then each row of maps */
+static tsr_status draw(tsr_tensor *maps, const tsr_image *image, int patch, tsr_image *sheet)
+{
+    int size = image->width, zoom = cli_sheet_zoom(size), side = size / patch;
+    int64_t tiles = 1 + tsr_tensor_size(maps, 0), columns = tiles < COLUMNS ? tiles : COLUMNS;
+    int64_t rows = (tiles + columns - 1) / columns, pitch = (int64_t)size * zoom + CLI_SHEET_GAP;
+    const float *values = tsr_tensor_data(maps);
+    tsr_image tile = {0};
+    if (values == NULL ||
+        cli_sheet_open(sheet, rows * pitch + CLI_SHEET_GAP, columns * pitch + CLI_SHEET_GAP) !=
+            TSR_STATUS_OK ||
+        tsr_image_resize_storage(&tile, size, size) != TSR_STATUS_OK) {
+        return tsr_status_get();
+    }
+    memset(tile.pixels, 255, (size_t)size * (size_t)size * 3); /* what no patch covers */
+    for (int64_t i = 0; i < tiles; i++) {
+        if (i > 0) draw_map(values + (i - 1) * side * side, patch, side, &tile);
+        cli_sheet_paste(sheet, (int)(i / columns * pitch) + CLI_SHEET_GAP,
+                        (int)(i % columns * pitch) + CLI_SHEET_GAP, i == 0 ? image : &tile, zoom);
+    }
+    tsr_image_free(&tile);
+    return TSR_STATUS_OK;
+}
+
+static tsr_status load(const char *file, const char *folder, int64_t index, tsr_image *image)
+{
+    if (file != NULL) return tsr_jpeg_read(file, NULL, image, NULL);
+    tsr_dataset *data = tsr_dataset_open(folder, NULL);
+    int64_t loaded;
+    if (data != NULL && tsr_dataset_load(data, index, 0, image, &loaded) == TSR_STATUS_OK && loaded != index) {
+        tsr_fail(TSR_STATUS_FORMAT, "image %" PRId64 " of %s cannot be read", index, folder);
+    }
+    tsr_dataset_close(&data);
+    return tsr_status_get();
+}
+
+static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *loaded, const char *out)
+{
+    if (cli_frozen_open(f, checkpoint) != TSR_STATUS_OK) return tsr_status_get();
+    int size = (int)(f->size > 0 ? f->size : f->vit->config.image_size);
+    tsr_image image = {0}, sheet = {0};
+    tsr_view_spec view = tsr_view_eval(size);
+    tsr_rng rng = tsr_rng_make(0, 0, 0, 0); /* the view draws nothing */
+    float *pixels = tsr_alloc((size_t)size * (size_t)size * 3 * sizeof *pixels);
+    if (pixels != NULL && tsr_view_image(&view, loaded, &rng, &image) == TSR_STATUS_OK &&
+        tsr_view_apply(&view, loaded, &rng, pixels) == TSR_STATUS_OK) {
+        tsr_tensor *x = tsr_from(TSR_DTYPE_F32, TSR_SHAPE(1, 3, size, size), pixels);
+        tsr_tensor *maps = class_maps(tsr_vit_last_attention(f->vit, x));
+        if (maps != NULL && draw(maps, &image, (int)f->vit->config.patch_size, &sheet) == TSR_STATUS_OK &&
+            tsr_jpeg_write(out, &sheet, 95) == TSR_STATUS_OK) {
+            cli_frozen_describe(f);
+            printf("%s: the image, the mean of the heads, then each of %" PRId64 " heads; the class token of the "
+                   "last block over %d x %d patches, each scaled to its own maximum\n", out,
+                   f->vit->config.heads, size / (int)f->vit->config.patch_size,
+                   size / (int)f->vit->config.patch_size);
+        }
+    }
+    tsr_free(pixels);
+    tsr_image_free(&image);
+    tsr_image_free(&sheet);
+    return tsr_status_get();
+}
+
+int cli_attention(int argc, char **argv)
+{
+    cli_frozen frozen = CLI_FROZEN_DEFAULT;
+    const char *file = NULL, *data = NULL, *out = NULL;
+    int64_t index = 0;
+    const cli_flag flags[] = {
+        {"image", CLI_TEXT, &file, "FILE", "a JPEG"},
+        {"data", CLI_TEXT, &data, "DIR", "or a data set, of which --index picks one"},
+        {"index", CLI_INT, &index, "N", "of the image in the data set; default 0", 0, 1e12},
+        {"out", CLI_TEXT, &out, "FILE", "the JPEG to write"},
+        CLI_WEIGHTS_FLAGS(frozen),
+    };
+    cli_arguments arguments = {
+        .usage = "tessera attention CHECKPOINT --image FILE --out FILE [options]",
+        .description = "Draws where the class token of the last block looks in an image, one tile for each\n"
+                       "attention head: objects stand out when features are good. A larger --size than trained\n"
+                       "gives finer maps. CHECKPOINT is a file, or the directory of a run.",
+        .flags = flags,
+        .n_flags = sizeof flags / sizeof flags[0],
+        .min_positional = 1,
+        .max_positional = 1};
+    int status = cli_parse(&arguments, argc, argv);
+    if (status >= 0) return status;
+    if (out == NULL || (file == NULL) == (data == NULL)) {
+        fprintf(stderr, "tessera: --out and one of --image and --data are needed\nUsage: %s (--help explains)\n",
+                arguments.usage);
+        return CLI_USAGE;
+    }
+    tsr_scope scope = tsr_scope_open();
+    tsr_image image = {0};
+    if (load(file, data, index, &image) == TSR_STATUS_OK) run(&frozen, arguments.positional[0], &image, out);
+    tsr_image_free(&image);
+    cli_frozen_close(&frozen);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    return cli_report();
+}

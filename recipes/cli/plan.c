@@ -1,0 +1,280 @@
+/* tessera plan: what a run will take, from a step of it. */
+#include "recipes/cli/cli.h"
+
+#include "ops/gemm.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { VIEWS = 8, FIELDS = 16, TRIAL = 2 };
+
+/* ---- images of noise, in place of a data set ---- */
+
+struct noise {
+    int64_t count;
+    int side;
+};
+
+static int64_t noise_count(const void *self)
+{
+    return ((const struct noise *)self)->count;
+}
+
+static int64_t noise_classes(const void *self)
+{
+    (void)self;
+    return 0;
+}
+
+static void noise_name(const void *self, int64_t i, char *buffer, size_t bytes)
+{
+    (void)self;
+    snprintf(buffer, bytes, "noise[%" PRId64 "]", i);
+}
+
+static tsr_status noise_load(const void *self, int64_t i, int min_short_side, tsr_image *image,
+                             const char **warning)
+{
+    const struct noise *noise = self;
+    (void)min_short_side;
+    (void)warning;
+    if (tsr_image_resize_storage(image, noise->side, noise->side) != TSR_STATUS_OK) return tsr_status_get();
+    image->grey = false;
+    tsr_rng rng = tsr_rng_make(0, 0, (uint32_t)i, tsr_rng_purpose("noise"));
+    for (int k = 0; k < noise->side * noise->side * 3; k++) image->pixels[k] = (uint8_t)tsr_rng_u32(&rng);
+    return TSR_STATUS_OK;
+}
+
+static const tsr_dataset_vtable noise_vtable = {.kind = "noise",
+                                                .count = noise_count,
+                                                .classes = noise_classes,
+                                                .name = noise_name,
+                                                .load = noise_load,
+                                                .close = tsr_free};
+
+static tsr_dataset *make_noise(int64_t count, int side)
+{
+    struct noise *noise = tsr_alloc(sizeof *noise);
+    if (noise == NULL) return NULL;
+    *noise = (struct noise){count, side};
+    return tsr_dataset_make(&noise_vtable, noise);
+}
+
+/* ---- one trial ---- */
+
+struct plan {
+    cli_recipe *r;
+    tsr_dataset *data;
+    uint64_t seed;
+    int64_t workers;
+};
+
+struct trial {
+    int64_t batch, micro;                 /* images */
+    int64_t student, teacher;   /* parameters */
+    double bytes, state;                  /* peak; of parameters, gradients, moments and teacher alone */
+    double seconds;                       /* a step */
+    double products;                      /* multiply-adds of a step in matrix products */
+};
+
+static tsr_status one_step(tsr_trainer *trainer, tsr_loader *loader)
+{
+    const tsr_batch *batch = tsr_loader_next(loader);
+    if (batch == NULL) return tsr_status_get();
+    tsr_scope scope = tsr_scope_open();
+    tsr_input inputs[FIELDS];
+    tsr_step_result result;
+    int n = 0;
+    for (int i = 0; i < tsr_batch_field_count(batch) && n < FIELDS; i++, n++) {
+        const char *name = tsr_batch_field_name(batch, i);
+        inputs[n] = (tsr_input){name, tsr_batch_tensor(batch, name)};
+    }
+    tsr_trainer_step(trainer, inputs, n, &result);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    return tsr_status_get();
+}
+
+/* The first step fills the pool; those after it tell the time, unless it took very long. */
+static tsr_status time_steps(tsr_trainer *trainer, tsr_loader *loader, struct trial *t)
+{
+    double start = cli_now();
+    int64_t products = tsr__gemm_count();
+    if (one_step(trainer, loader) != TSR_STATUS_OK) return tsr_status_get();
+    t->products = (double)(tsr__gemm_count() - products);
+    t->seconds = cli_now() - start;
+    if (t->seconds > 30.0) return TSR_STATUS_OK;
+    start = cli_now();
+    int steps = 0;
+    double elapsed = 0.0;
+    while (steps < 4 && (steps == 0 || elapsed < 5.0)) {
+        if (one_step(trainer, loader) != TSR_STATUS_OK) return tsr_status_get();
+        steps++;
+        elapsed = cli_now() - start;
+    }
+    t->seconds = elapsed / steps;
+    return TSR_STATUS_OK;
+}
+
+static void count_state(const tsr_networks *n, const tsr_train_options *train, struct trial *t)
+{
+    t->student = tsr_module_count(n->student);
+    t->teacher = n->teacher != NULL ? tsr_module_count(n->teacher) : 0;
+    char optimizer[TSR_OPTION_TEXT];
+    int count;
+    const tsr_option *table = tsr_train_option_table(&count);
+    tsr_option_text(tsr_option_find(table, count, "optimizer"), train, optimizer);
+    int moments = optimizer[0] == 'a' ? 2 : 1; /* adamw; sgd and lars */
+    t->state = (double)(t->student * (2 + moments) + t->teacher) * 4.0;
+}
+
+/* Steps of t->batch images. */
+static tsr_status run_trial(const struct plan *p, struct trial *t)
+{
+    tsr_train_options train = p->r->train;
+    train.batch = t->batch;
+    train.micro_batch = t->micro < t->batch ? t->micro : 0;
+    tsr_build build = {
+        .train = &train, .options = p->r->options, .dtype = TSR_DTYPE_F32, .seed = p->seed};
+    tsr_view_spec specs[VIEWS];
+    tsr_views views = {specs, p->r->recipe->views(&build, specs, VIEWS)};
+    if (views.n < 0 || tsr_views_check(&views) != TSR_STATUS_OK) return tsr_status_get();
+    tsr_loader_options options = {.batch = t->batch,
+                                  .workers = (int)p->workers,
+                                  .seed = p->seed,
+                                  .min_short_side = tsr_views_min_short_side(&views)};
+    tsr_scope scope = tsr_scope_open();
+    tsr_pool_peak_reset();
+    size_t before = tsr_pool_stats_get().in_use;
+    tsr_trainer *trainer = tsr_trainer_make(p->r->recipe, &build, 1000000);
+    tsr_loader *loader = trainer != NULL ? tsr_loader_open_views(p->data, &views, &options) : NULL;
+    if (loader != NULL) {
+        count_state(tsr_trainer_networks(trainer), &train, t);
+        time_steps(trainer, loader, t);
+        t->bytes = (double)(tsr_pool_stats_get().peak - before);
+    }
+    tsr_loader_close(&loader);
+    tsr_trainer_free(&trainer);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    tsr_pool_trim();
+    return tsr_status_get();
+}
+
+/* ---- the estimate ---- */
+
+static double available_bytes(void)
+{
+    double bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    FILE *file = fopen("/proc/meminfo", "r"); /* counts what the page cache would give back too */
+    char line[128];
+    long long kb;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "MemAvailable: %lld kB", &kb) == 1) bytes = 1024.0 * (double)kb;
+    }
+    if (file != NULL) fclose(file);
+    return bytes;
+}
+
+static void print_time(const struct plan *p, const struct trial *t, int64_t images)
+{
+    int64_t steps = images / t->batch, epochs = p->r->train.epochs;
+    char epoch[CLI_DURATION], run[CLI_DURATION];
+    double of_epoch = (double)steps * t->seconds;
+    printf("time        %.3g s a step of %" PRId64 ", %.3g images/s; an epoch of %" PRId64 " steps %s, the run of %"
+           PRId64 " epochs %s\n", t->seconds, t->batch, (double)t->batch / t->seconds, steps,
+           cli_duration(of_epoch, epoch), epochs, cli_duration(of_epoch * (double)epochs, run));
+}
+
+static void print_plan(const struct plan *p, const struct trial *t, int64_t images, bool measured)
+{
+    double gb = 1e9, flops = 2.0 * t->products / (double)t->batch;
+    printf("parameters  %.2f M trained, %.2f M in the teacher\n", (double)t->student / 1e6,
+           (double)t->teacher / 1e6);
+    printf("arithmetic  %.3g GFLOP of matrix products an image; %.3g GFLOP/s\n", flops / 1e9,
+           flops * (double)t->batch / t->seconds / 1e9);
+    printf("memory      %.3g GB: parameters, gradients, moments and teacher %.3g, activations and batches %.3g; "
+           "%.3g are free\n", t->bytes / gb, t->state / gb, (t->bytes - t->state) / gb, available_bytes() / gb);
+    print_time(p, t, images);
+    printf("            %s\n", measured ? "measured, with these options" :
+           "extrapolated from a smaller batch: this one does not fit; --micro-batch makes it smaller");
+}
+
+static tsr_status make_plan(const struct plan *p, int64_t images)
+{
+    const tsr_train_options *train = &p->r->train;
+    int64_t micro = train->micro_batch > 0 ? train->micro_batch : train->batch;
+    if (train->batch > images) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--batch: %" PRId64 " is more than the images there are (%" PRId64 ")",
+                        train->batch, images);
+    }
+    if (train->batch % micro != 0) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--micro-batch: %" PRId64 " does not divide --batch %" PRId64, micro,
+                        train->batch);
+    }
+    struct trial small = {.batch = TRIAL < micro ? TRIAL : micro};
+    small.micro = small.batch;
+    if (run_trial(p, &small) != TSR_STATUS_OK) return tsr_status_get();
+    /* What grows with the batch, and what it would come to. */
+    struct trial whole = small;
+    whole.batch = train->batch;
+    whole.micro = micro;
+    double scale = (double)whole.batch / (double)small.batch;
+    whole.bytes = small.state + (small.bytes - small.state) * (double)micro / (double)small.batch;
+    whole.seconds *= scale;
+    whole.products *= scale;
+    char time[CLI_DURATION];
+    bool fits = whole.bytes < 0.9 * available_bytes();
+    if (fits && isatty(STDERR_FILENO)) {
+        fprintf(stderr, "trying steps of %" PRId64 " images; this takes about %s\n", whole.batch,
+                cli_duration(whole.seconds * 2.0, time));
+    }
+    if (fits && run_trial(p, &whole) != TSR_STATUS_OK) return tsr_status_get();
+    print_plan(p, &whole, images, fits);
+    return TSR_STATUS_OK;
+}
+
+static int run(cli_recipe *r, int argc, char **argv)
+{
+    struct plan plan = {.r = r};
+    const char *folder = NULL;
+    int64_t images = 1281167, seed = 0;
+    const cli_flag flags[] = {
+        {"data", CLI_TEXT, &folder, "DIR", "the images of the run"},
+        {"images", CLI_INT, &images, "N",
+         "or how many there will be (noise is used); default 1281167, ImageNet-1k", 1, 1e12},
+        CLI_PRESET_FLAG(*r),
+        {"seed", CLI_INT, &seed, "N", "of a run; default 0"},
+        {"workers", CLI_INT, &plan.workers, "N", "loader threads; default: as many as --threads", 0, 256},
+    };
+    char usage[128];
+    snprintf(usage, sizeof usage, "tessera plan %s [--data DIR] [options]", r->recipe->name);
+    cli_arguments arguments = {
+        .usage = usage,
+        .description = "Takes a few steps of a run, writes nothing, and says how much memory, arithmetic and time all\n"
+                       "of it will take here. Options are those of tessera pretrain.",
+        .flags = flags,
+        .n_flags = sizeof flags / sizeof flags[0],
+        .tables = r->tables,
+        .n_tables = 2};
+    int status = cli_parse(&arguments, argc, argv);
+    if (status >= 0) return status;
+    plan.seed = (uint64_t)seed;
+    tsr_scope scope = tsr_scope_open();
+    int side = (int)(r->train.image_size * 8 / 7);
+    plan.data = folder != NULL ? tsr_dataset_open(folder, NULL) : make_noise(r->train.batch, side);
+    if (plan.data != NULL) make_plan(&plan, folder != NULL ? tsr_dataset_count(plan.data) : images);
+    tsr_dataset_close(&plan.data);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    return cli_report();
+}
+
+int cli_plan(int argc, char **argv)
+{
+    cli_recipe r;
+    int status = cli_recipe_open(&r, "plan", argc, argv);
+    if (status >= 0) return status;
+    status = run(&r, argc - 1, argv + 1);
+    cli_recipe_close(&r);
+    return status;
+}
