@@ -33,10 +33,11 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 
 static const tsr_option option_table[] = {
-    {"out-dim", TSR_OPTION_INT, AT(out_dim), "8192", 2, 1 << 20, NULL, "K: prototypes of the class token",
-     "main_ibot.py --out_dim"},
+    {"out-dim", TSR_OPTION_INT, AT(out_dim), "8192", 2, 1 << 20, NULL,
+     "K: prototypes of the class token", "main_ibot.py --out_dim"},
     {"patch-out-dim", TSR_OPTION_INT, AT(patch_out_dim), "8192", 2, 1 << 20, NULL,
-     "P: prototypes of patch tokens (out-dim when the head is shared)", "main_ibot.py --patch_out_dim"},
+     "P: prototypes of patch tokens (out-dim when the head is shared)",
+     "main_ibot.py --patch_out_dim"},
     {"head-hidden", TSR_OPTION_INT, AT(head_hidden), "2048", 1, 1 << 16, NULL,
      "width of the head's hidden layers", "head.py iBOTHead"},
     {"head-bottleneck", TSR_OPTION_INT, AT(head_bottleneck), "256", 1, 1 << 16, NULL,
@@ -47,8 +48,8 @@ static const tsr_option option_table[] = {
      "keep the prototypes' norms at 1: steadier, for large models", "published ViT-S recipe"},
     {"local-crops", TSR_OPTION_INT, AT(local_crops), "10", 0, 64, NULL, "L: small crops an image",
      "published recipes"},
-    {"local-size", TSR_OPTION_INT, AT(local_size), "96", 4, 4096, NULL, "pixels a side of a small crop",
-     "loader.py DataAugmentationiBOT"},
+    {"local-size", TSR_OPTION_INT, AT(local_size), "96", 4, 4096, NULL,
+     "pixels a side of a small crop", "loader.py DataAugmentationiBOT"},
     {"global-scale", TSR_OPTION_LIST, AT(global_scale), "0.25,1", 0, 1, NULL,
      "share of the image that a global crop covers, from,to", "published recipes"},
     {"local-scale", TSR_OPTION_LIST, AT(local_scale), "0.05,0.25", 0, 1, NULL,
@@ -58,14 +59,14 @@ static const tsr_option option_table[] = {
     {"warmup-teacher-temp", TSR_OPTION_DOUBLE, AT(warmup_teacher_temp), "0.04", 1e-3, 10, NULL,
      "temperature of the teacher's class softmax at the start; lower it when the loss does not fall",
      "main_ibot.py"},
-    {"teacher-temp", TSR_OPTION_DOUBLE, AT(teacher_temp), "0.07", 1e-3, 10, NULL, "and after the warm-up",
-     "published recipes"},
-    {"warmup-teacher-patch-temp", TSR_OPTION_DOUBLE, AT(warmup_teacher_patch_temp), "0.04", 1e-3, 10,
-     NULL, "the same of the teacher's patch softmax", "main_ibot.py"},
+    {"teacher-temp", TSR_OPTION_DOUBLE, AT(teacher_temp), "0.07", 1e-3, 10, NULL,
+     "and after the warm-up", "published recipes"},
+    {"warmup-teacher-patch-temp", TSR_OPTION_DOUBLE, AT(warmup_teacher_patch_temp), "0.04", 1e-3,
+     10, NULL, "the same of the teacher's patch softmax", "main_ibot.py"},
     {"teacher-patch-temp", TSR_OPTION_DOUBLE, AT(teacher_patch_temp), "0.07", 1e-3, 10, NULL,
      "and after the warm-up", "main_ibot.py"},
-    {"warmup-teacher-temp-epochs", TSR_OPTION_INT, AT(warmup_teacher_temp_epochs), "30", 0, 1e6, NULL,
-     "epochs of the temperatures' warm-up", "main_ibot.py"},
+    {"warmup-teacher-temp-epochs", TSR_OPTION_INT, AT(warmup_teacher_temp_epochs), "30", 0, 1e6,
+     NULL, "epochs of the temperatures' warm-up", "main_ibot.py"},
     {"center-momentum", TSR_OPTION_DOUBLE, AT(center_momentum), "0.9", 0, 1, NULL,
      "moving average of the class centre", "iBOTLoss"},
     {"center-momentum-patch", TSR_OPTION_DOUBLE, AT(center_momentum_patch), "0.9", 0, 1, NULL,
@@ -115,7 +116,8 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
 {
     const struct options *o = build->options;
     if (o->global_scale.n != 2 || o->local_scale.n != 2 || o->pred_ratio.n != o->pred_ratio_var.n) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "ibot: --global-scale and --local-scale take two numbers each, "
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "ibot: --global-scale and --local-scale take two numbers each, "
                  "--pred-ratio and --pred-ratio-var as many as each other");
         return -1;
     }
@@ -178,7 +180,8 @@ static tsr_module *make_state(const tsr_build *build, struct ibot *ibot)
     tsr_module *m = tsr_module_new(sizeof *m, "ibot_loss", build->dtype);
     if (m == NULL) return NULL;
     ibot->center = tsr_module_buffer(m, "center", build->dtype, TSR_SHAPE(1, o->out_dim), 0.0);
-    ibot->center_patch = tsr_module_buffer(m, "center2", build->dtype, TSR_SHAPE(1, 1, patch_out), 0.0);
+    ibot->center_patch =
+        tsr_module_buffer(m, "center2", build->dtype, TSR_SHAPE(1, 1, patch_out), 0.0);
     return tsr_module_finish(m);
 }
 
@@ -187,7 +190,8 @@ static tsr_status build(const tsr_build *b, tsr_networks *n)
     const struct options *o = b->options;
     struct ibot *ibot = tsr_alloc(sizeof *ibot);
     if (ibot == NULL) return tsr_status_get();
-    *ibot = (struct ibot){.o = *o, .student = make_network(b, true), .teacher = make_network(b, false)};
+    *ibot =
+        (struct ibot){.o = *o, .student = make_network(b, true), .teacher = make_network(b, false)};
     ibot->teacher_temp = (tsr_schedule_warmup){.start = o->warmup_teacher_temp,
                                                .base = o->teacher_temp,
                                                .warmup = o->warmup_teacher_temp_epochs};
@@ -221,7 +225,8 @@ static tsr_tensor *tokenize(tsr_tensor *logits, tsr_tensor *center, double tempe
 
 /* The masked patches of a mask [2B, h, w]: their rows among all patches I64 [R], and each one's weight in the loss [R]:
  * the mean over images of the mean over an image's masked patches. */
-static void masked_patches(tsr_tensor *mask, tsr_dtype dtype, tsr_tensor **rows, tsr_tensor **weights)
+static void masked_patches(tsr_tensor *mask, tsr_dtype dtype, tsr_tensor **rows,
+                           tsr_tensor **weights)
 {
     int64_t images = tsr_tensor_size(mask, 0), all = tsr_tensor_numel(mask), count = 0;
     int64_t patches = all / (images > 0 ? images : 1);
@@ -272,8 +277,8 @@ static tsr_tensor *patch_loss(const struct ibot *ibot, tsr_tensor *student, tsr_
 
 /* What the teacher says of the global crops. Only masked patches are asked for their tokens; the centre of all of them
  * is exact all the same, since the mean of the logits is the last layer's answer to the mean. */
-static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *images, tsr_tensor *rows,
-                        tsr_tensor **cls, tsr_tensor **patch)
+static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *images,
+                        tsr_tensor *rows, tsr_tensor **cls, tsr_tensor **patch)
 {
     const tsr_head *head = ibot->teacher->head;
     int64_t epoch = tsr_step_epoch(step);
@@ -322,7 +327,8 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
 {
     const struct ibot *ibot = n->self;
     const struct options *o = &ibot->o;
-    tsr_tensor *global = tsr_step_input(step, "global"), *mask = NULL, *rows = NULL, *weights = NULL;
+    tsr_tensor *global = tsr_step_input(step, "global"), *mask = NULL, *rows = NULL,
+               *weights = NULL;
     tsr_tensor *local = o->local_crops > 0 ? tsr_step_input(step, "local") : NULL;
     if (tsr_step_has_input(step, "global.mask")) {
         mask = tsr_step_input(step, "global.mask");
@@ -335,12 +341,14 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
     tsr_multi_crop_options options = {
         .mask = mask, .patches = rows != NULL, .rows = rows, .rng = tsr_step_rng(step)};
     tsr_multi_crop_output student = tsr_multi_crop_forward(
-        ibot->student, (tsr_tensors){(tsr_tensor *[]){global, local}, local != NULL ? 2 : 1}, &options);
+        ibot->student, (tsr_tensors){(tsr_tensor *[]){global, local}, local != NULL ? 2 : 1},
+        &options);
 
     tsr_tensor *cls = tsr_affine(class_loss(ibot, student.cls, teacher), o->lambda1, 0.0);
     tsr_tensor *patch = tsr_scalar(tsr_tensor_dtype(global), 0.0);
     if (rows != NULL) {
-        patch = tsr_affine(patch_loss(ibot, student.patch, teacher_patch, weights), o->lambda2, 0.0);
+        patch =
+            tsr_affine(patch_loss(ibot, student.patch, teacher_patch, weights), o->lambda2, 0.0);
     }
     tsr_step_log(step, "cls", cls);
     tsr_step_log(step, "patch", patch);
@@ -351,7 +359,8 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
 /* C <- m C + (1 - m) mean of the teacher's logits, after the step that used the old one. */
 static void move_center(tsr_tensor *center, double momentum, tsr_tensor *mean)
 {
-    tsr_tensor *moved = tsr_add(tsr_affine(center, momentum, 0.0), tsr_affine(mean, 1.0 - momentum, 0.0));
+    tsr_tensor *moved =
+        tsr_add(tsr_affine(center, momentum, 0.0), tsr_affine(mean, 1.0 - momentum, 0.0));
     if (moved != NULL) tsr_tensor_copy(center, moved);
 }
 
@@ -359,7 +368,8 @@ static void after_step(const tsr_networks *n, tsr_step *step)
 {
     struct ibot *ibot = n->self;
     move_center(ibot->center, ibot->o.center_momentum, tsr_step_averaged(step, "center"));
-    move_center(ibot->center_patch, ibot->o.center_momentum_patch, tsr_step_averaged(step, "center2"));
+    move_center(ibot->center_patch, ibot->o.center_momentum_patch,
+                tsr_step_averaged(step, "center2"));
 }
 
 /* utils.cancel_gradients_last_layer */
@@ -372,7 +382,8 @@ static bool trains(const tsr_networks *n, const char *parameter, int64_t epoch)
 const tsr_recipe tsr_recipe__ibot = {
     .name = "ibot",
     .title = "self-distillation on class and masked patch tokens, with an online tokenizer",
-    .paper = "Zhou et al., iBOT: Image BERT Pre-Training with Online Tokenizer, ICLR 2022, arXiv 2111.07832",
+    .paper =
+        "Zhou et al., iBOT: Image BERT Pre-Training with Online Tokenizer, ICLR 2022, arXiv 2111.07832",
     .options = option_table,
     .n_options = sizeof option_table / sizeof option_table[0],
     .options_size = sizeof(struct options),

@@ -120,13 +120,15 @@ typedef struct tsr_trainer tsr_trainer;
 /*
  * A trainer for recipe with steps_per_epoch optimizer steps an epoch. build's pointers must outlive it. NULL on failure.
  */
-TSR_API tsr_trainer *tsr_trainer_make(const tsr_recipe *recipe, const tsr_build *build, int64_t steps_per_epoch);
+TSR_API tsr_trainer *tsr_trainer_make(const tsr_recipe *recipe, const tsr_build *build,
+                                      int64_t steps_per_epoch);
 TSR_API void tsr_trainer_free(tsr_trainer **trainer);
 /*
  * One optimizer step on a batch: micro-batches, loss, backward, clipping, optimizer, teacher, after_step. NUMERIC when the
  * loss or a gradient is not finite: then nothing was changed, and the message names the cause.
  */
-TSR_API tsr_status tsr_trainer_step(tsr_trainer *trainer, const tsr_input *inputs, int n_inputs, tsr_step_result *result);
+TSR_API tsr_status tsr_trainer_step(tsr_trainer *trainer, const tsr_input *inputs, int n_inputs,
+                                    tsr_step_result *result);
 TSR_API const tsr_networks *tsr_trainer_networks(const tsr_trainer *trainer);
 TSR_API int64_t tsr_trainer_position(const tsr_trainer *trainer); /* optimizer steps done */
 TSR_API tsr_monitor *tsr_trainer_monitor(const tsr_trainer *trainer);
@@ -138,14 +140,15 @@ TSR_API tsr_status tsr_trainer_load(tsr_trainer *trainer, tsr_checkpoint *checkp
 
 /* Zero means the default. */
 typedef struct tsr_run_options {
-    const char *data;   /* folder of images, of IDX or of CIFAR files */
-    const char *out;    /* directory of checkpoints and log; made if it is not there */
+    const char *data; /* folder of images, of IDX or of CIFAR files */
+    const char *out;  /* directory of checkpoints and log; made if it is not there */
     uint64_t seed;
     int64_t workers;    /* loader threads */
     int64_t save_every; /* steps between checkpoints; 0: once an epoch */
     int64_t keep;       /* newest checkpoints kept; 0: 2 */
-    int64_t stop_after; /* end (with a checkpoint) after this many steps of the run; 0: at its end */
-    bool resume;        /* go on from the newest checkpoint in out */
+    int64_t
+        stop_after; /* end (with a checkpoint) after this many steps of the run; 0: at its end */
+    bool resume;    /* go on from the newest checkpoint in out */
 } tsr_run_options;
 
 typedef struct tsr_run_progress {
@@ -158,11 +161,13 @@ typedef struct tsr_run_progress {
 /* What a program hears of a run; NULL members are not called. */
 typedef struct tsr_run_events {
     void *user;
-    void (*started)(const tsr_trainer *trainer, const tsr_dataset *data, int64_t position, void *user);
+    void (*started)(const tsr_trainer *trainer, const tsr_dataset *data, int64_t position,
+                    void *user);
     void (*progress)(const tsr_run_progress *progress, void *user); /* after each step */
     void (*saved)(const char *path, void *user);
-    void (*warning)(const char *text, void *user); /* of the health monitor, or images that could not be read */
-    bool (*stop)(void *user);                      /* asked after each step: true ends the run with a checkpoint */
+    void (*warning)(const char *text,
+                    void *user); /* of the health monitor, or images that could not be read */
+    bool (*stop)(void *user);    /* asked after each step: true ends the run with a checkpoint */
 } tsr_run_events;
 
 /*
@@ -170,8 +175,9 @@ typedef struct tsr_run_events {
  * gradient was not finite; the last checkpoint is untouched. The final checkpoint's bytes depend on the options and the
  * data alone: not on threads, workers, or how often the run was stopped, killed and resumed.
  */
-TSR_API tsr_status tsr_run(const tsr_recipe *recipe, const tsr_train_options *train, const void *recipe_options,
-                           const tsr_run_options *options, const tsr_run_events *events);
+TSR_API tsr_status tsr_run(const tsr_recipe *recipe, const tsr_train_options *train,
+                           const void *recipe_options, const tsr_run_options *options,
+                           const tsr_run_events *events);
 
 #ifdef __cplusplus
 }

@@ -20,7 +20,8 @@ struct screen {
     double last; /* when a line was printed */
 };
 
-static void started(const tsr_trainer *trainer, const tsr_dataset *data, int64_t position, void *user)
+static void started(const tsr_trainer *trainer, const tsr_dataset *data, int64_t position,
+                    void *user)
 {
     (void)user;
     const tsr_networks *n = tsr_trainer_networks(trainer);
@@ -37,8 +38,9 @@ static void progress(const tsr_run_progress *p, void *user)
     if (p->step < p->steps && t - screen->last < (screen->terminal ? 0.2 : 10.0)) return;
     screen->last = t;
     char left[CLI_DURATION];
-    printf("%sepoch %" PRId64 "/%" PRId64 " step %" PRId64 "/%" PRId64 " loss %.4f", screen->terminal ? "\r\033[K" : "",
-           p->epoch, p->epochs, p->step, p->steps, p->result->loss);
+    printf("%sepoch %" PRId64 "/%" PRId64 " step %" PRId64 "/%" PRId64 " loss %.4f",
+           screen->terminal ? "\r\033[K" : "", p->epoch, p->epochs, p->step, p->steps,
+           p->result->loss);
     for (int i = 0; i < p->result->n_numbers; i++) {
         printf(" %s %.4f", p->result->numbers[i].name, p->result->numbers[i].value);
     }
@@ -68,14 +70,16 @@ static bool stop(void *user)
 }
 
 /* The options that a checkpoint in out was made with; what the user gave must agree. */
-static tsr_status options_of_checkpoint(const char *out, uint64_t *seed, const char **data, char kept_data[4096],
-                                        cli_table *tables, int n)
+static tsr_status options_of_checkpoint(const char *out, uint64_t *seed, const char **data,
+                                        char kept_data[4096], cli_table *tables, int n)
 {
     char path[TSR_CHECKPOINT_PATH];
     int64_t step = -1;
-    if (out == NULL) return tsr_fail(TSR_STATUS_ARGUMENT, "--resume wants --out, the directory of the run");
+    if (out == NULL)
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--resume wants --out, the directory of the run");
     if (tsr_checkpoint_latest(out, &step) != TSR_STATUS_OK) return tsr_status_get();
-    if (step < 0) return tsr_fail(TSR_STATUS_ARGUMENT, "--resume: there is no checkpoint in %s", out);
+    if (step < 0)
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--resume: there is no checkpoint in %s", out);
     tsr_checkpoint *c = tsr_checkpoint_open(tsr_checkpoint_path(out, step, path));
     if (c == NULL) return tsr_status_get();
     const char *text;
@@ -87,8 +91,10 @@ static tsr_status options_of_checkpoint(const char *out, uint64_t *seed, const c
             if (tsr_checkpoint_get_string(c, key, &text) != TSR_STATUS_OK) break;
             tsr_option_text(o, tables[t].options, got);
             if (tables[t].given[i] && strcmp(got, text) != 0) {
-                tsr_fail(TSR_STATUS_ARGUMENT, "--%s %s: the run in %s has %s; leave it out, or start another "
-                         "run", o->name, got, out, text);
+                tsr_fail(TSR_STATUS_ARGUMENT,
+                         "--%s %s: the run in %s has %s; leave it out, or start another "
+                         "run",
+                         o->name, got, out, text);
                 break;
             }
             tsr_option_set(o, tables[t].options, text);
@@ -104,14 +110,17 @@ static tsr_status options_of_checkpoint(const char *out, uint64_t *seed, const c
     return tsr_status_get();
 }
 
-static void print_config(const tsr_recipe *recipe, const cli_table *tables, int n, const tsr_run_options *run)
+static void print_config(const tsr_recipe *recipe, const cli_table *tables, int n,
+                         const tsr_run_options *run)
 {
-    printf("%s: %s\n  seed %" PRIu64 " threads %d", recipe->name, recipe->title, run->seed, tsr_threads());
+    printf("%s: %s\n  seed %" PRIu64 " threads %d", recipe->name, recipe->title, run->seed,
+           tsr_threads());
     for (int t = 0; t < n; t++) {
         printf("\n ");
         for (int i = 0; i < tables[t].n; i++) {
             char text[TSR_OPTION_TEXT];
-            printf(" %s %s", tables[t].at[i].name, tsr_option_text(&tables[t].at[i], tables[t].options, text));
+            printf(" %s %s", tables[t].at[i].name,
+                   tsr_option_text(&tables[t].at[i], tables[t].options, text));
         }
     }
     printf("\n");
@@ -124,18 +133,22 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
     tsr_run_options run = {0};
     int64_t seed = 0;
     const cli_flag flags[] = {
-        {"data", CLI_TEXT, &run.data, "DIR", "images: class folders, a flat folder, IDX or CIFAR files"},
+        {"data", CLI_TEXT, &run.data, "DIR",
+         "images: class folders, a flat folder, IDX or CIFAR files"},
         {"out", CLI_TEXT, &run.out, "DIR", "where checkpoints and the log go"},
-        {"resume", CLI_SWITCH, &run.resume, NULL, "go on with the run in --out; its options are taken from there"},
+        {"resume", CLI_SWITCH, &run.resume, NULL,
+         "go on with the run in --out; its options are taken from there"},
         CLI_PRESET_FLAG(*r),
         {"seed", CLI_INT, &seed, "N", "of all random numbers; default 0"},
         {"workers", CLI_INT, &run.workers, "N", "loader threads; default: as many as --threads"},
         {"save-every", CLI_INT, &run.save_every, "STEPS", "between checkpoints; default: an epoch"},
         {"keep", CLI_INT, &run.keep, "N", "newest checkpoints to keep; default 2"},
-        {"stop-after", CLI_INT, &run.stop_after, "STEPS", "end early, with a checkpoint; the schedules stay"},
+        {"stop-after", CLI_INT, &run.stop_after, "STEPS",
+         "end early, with a checkpoint; the schedules stay"},
     };
     char usage[160], kept_data[4096];
-    snprintf(usage, sizeof usage, "tessera pretrain %s --data DIR --out DIR [options]", recipe->name);
+    snprintf(usage, sizeof usage, "tessera pretrain %s --data DIR --out DIR [options]",
+             recipe->name);
     cli_arguments arguments = {.usage = usage,
                                .description = r->description,
                                .flags = flags,
@@ -145,11 +158,13 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     run.seed = (uint64_t)seed;
-    if (run.resume && options_of_checkpoint(run.out, &run.seed, &run.data, kept_data, r->tables, 2) != TSR_STATUS_OK) {
+    if (run.resume && options_of_checkpoint(run.out, &run.seed, &run.data, kept_data, r->tables,
+                                            2) != TSR_STATUS_OK) {
         return cli_report();
     }
     if (run.data == NULL || run.out == NULL) {
-        fprintf(stderr, "tessera: --data and --out are needed\nUsage: %s (--help explains)\n", usage);
+        fprintf(stderr, "tessera: --data and --out are needed\nUsage: %s (--help explains)\n",
+                usage);
         return CLI_USAGE;
     }
     struct sigaction action = {.sa_handler = on_interrupt};

@@ -111,15 +111,16 @@ tsr_run_log *tsr_run_log_open(const char *directory, int64_t position)
     return log;
 }
 
-static tsr_status write_row(tsr_run_log *log, int64_t step, int64_t epoch, const tsr_run_log_number *numbers,
-                            int n)
+static tsr_status write_row(tsr_run_log *log, int64_t step, int64_t epoch,
+                            const tsr_run_log_number *numbers, int n)
 {
     json_t *row = json_object();
     bool ok = row != NULL && json_object_set_new(row, "step", json_integer(step)) == 0 &&
               json_object_set_new(row, "epoch", json_integer(epoch)) == 0;
     for (int i = 0; ok && i < n; i++) {
         double x = numbers[i].value;
-        ok = json_object_set_new(row, numbers[i].name, isfinite(x) ? json_real(x) : json_null()) == 0;
+        ok = json_object_set_new(row, numbers[i].name, isfinite(x) ? json_real(x) : json_null()) ==
+             0;
     }
     errno = ENOMEM;
     ok = ok && json_dumpf(row, log->rows, JSON_COMPACT) == 0 && fputc('\n', log->rows) != EOF &&
@@ -128,7 +129,8 @@ static tsr_status write_row(tsr_run_log *log, int64_t step, int64_t epoch, const
     return ok ? TSR_STATUS_OK : failed(log);
 }
 
-tsr_status tsr_run_log_write(tsr_run_log *log, int64_t step, int64_t epoch, const tsr_run_log_number *numbers, int n)
+tsr_status tsr_run_log_write(tsr_run_log *log, int64_t step, int64_t epoch,
+                             const tsr_run_log_number *numbers, int n)
 {
     if (write_row(log, step, epoch, numbers, n) != TSR_STATUS_OK) return tsr_status_get();
     enum { MOST = 64 };

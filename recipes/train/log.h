@@ -19,7 +19,8 @@ typedef struct tsr_run_log_number {
  * run that resumes there) and a last line that was cut, and a new TensorBoard file in it. NULL: IO. */
 TSR_API tsr_run_log *tsr_run_log_open(const char *directory, int64_t position);
 /* One row: {"step": ..., "epoch": ..., name: value, ...}, flushed; and a scalar each. */
-TSR_API tsr_status tsr_run_log_write(tsr_run_log *log, int64_t step, int64_t epoch, const tsr_run_log_number *numbers, int n);
+TSR_API tsr_status tsr_run_log_write(tsr_run_log *log, int64_t step, int64_t epoch,
+                                     const tsr_run_log_number *numbers, int n);
 TSR_API void tsr_run_log_close(tsr_run_log **log);
 
 #ifdef __cplusplus

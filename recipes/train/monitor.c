@@ -197,10 +197,12 @@ const char *tsr_monitor_warning(const tsr_monitor *m, char buffer[TSR_MONITOR_WA
         int term = (int)(strlen(now->name[i]) - strlen("_entropy"));
         double x = now->value[i];
         if (x > 0.97 && tsr_monitor_value(before, now->name[i]) > 0.97) {
-            snprintf(buffer, TSR_MONITOR_WARNING,
-                     "the teacher's %.*s output is almost uniform (entropy %.0f %% of the most "
-                     "possible): it says nothing. Lower --warmup-teacher-temp or --teacher-temp, or "
-                     "raise --lr if this is the start", term, now->name[i], 100.0 * x);
+            snprintf(
+                buffer, TSR_MONITOR_WARNING,
+                "the teacher's %.*s output is almost uniform (entropy %.0f %% of the most "
+                "possible): it says nothing. Lower --warmup-teacher-temp or --teacher-temp, or "
+                "raise --lr if this is the start",
+                term, now->name[i], 100.0 * x);
             return buffer;
         }
     }
@@ -211,7 +213,8 @@ const char *tsr_monitor_warning(const tsr_monitor *m, char buffer[TSR_MONITOR_WA
             snprintf(buffer, TSR_MONITOR_WARNING,
                      "the teacher's %.*s output is the same for all images (spread %.0f %%): "
                      "collapsed. Go back to an earlier checkpoint with a lower --lr or "
-                     "--center-momentum, or a higher --teacher-temp", term, now->name[i], 100.0 * x);
+                     "--center-momentum, or a higher --teacher-temp",
+                     term, now->name[i], 100.0 * x);
             return buffer;
         }
         double most = 0.0;
@@ -219,18 +222,22 @@ const char *tsr_monitor_warning(const tsr_monitor *m, char buffer[TSR_MONITOR_WA
             most = fmax(most, tsr_monitor_value(&m->looks[k], now->name[i]));
         }
         if (x < 0.5 * most && y < 0.5 * most) {
-            snprintf(buffer, TSR_MONITOR_WARNING,
-                     "the teacher's %.*s output uses fewer and fewer prototypes (spread %.0f %%, once "
-                     "%.0f %%): a collapse is near. Lower --lr or --center-momentum, or raise "
-                     "--momentum-teacher", term, now->name[i], 100.0 * x, 100.0 * most);
+            snprintf(
+                buffer, TSR_MONITOR_WARNING,
+                "the teacher's %.*s output uses fewer and fewer prototypes (spread %.0f %%, once "
+                "%.0f %%): a collapse is near. Lower --lr or --center-momentum, or raise "
+                "--momentum-teacher",
+                term, now->name[i], 100.0 * x, 100.0 * most);
             return buffer;
         }
     }
     double std = tsr_monitor_value(now, "feature_std");
     if (std < 0.05 && tsr_monitor_value(before, "feature_std") < 0.05) {
-        snprintf(buffer, TSR_MONITOR_WARNING,
-                 "all images have almost the same feature (deviation %.3f): collapsed, or not begun. "
-                 "Lower --lr, lengthen --warmup-epochs, or raise --momentum-teacher", std);
+        snprintf(
+            buffer, TSR_MONITOR_WARNING,
+            "all images have almost the same feature (deviation %.3f): collapsed, or not begun. "
+            "Lower --lr, lengthen --warmup-epochs, or raise --momentum-teacher",
+            std);
     }
     return buffer;
 }

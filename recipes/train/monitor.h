@@ -31,9 +31,11 @@ TSR_API void tsr_monitor_free(tsr_monitor **monitor);
 /* Begins a look at a step: what was noted before is kept in the history. */
 TSR_API void tsr_monitor_begin(tsr_monitor *monitor, int64_t step);
 /* probabilities [..., K] of rows that sum to 1. */
-TSR_API void tsr_monitor_distribution(tsr_monitor *monitor, const char *name, tsr_tensor *probabilities);
+TSR_API void tsr_monitor_distribution(tsr_monitor *monitor, const char *name,
+                                      tsr_tensor *probabilities);
 /* How often two sets of rows [..., K] have their largest entry in the same place: name_agreement. */
-TSR_API void tsr_monitor_agreement(tsr_monitor *monitor, const char *name, tsr_tensor *a, tsr_tensor *b);
+TSR_API void tsr_monitor_agreement(tsr_monitor *monitor, const char *name, tsr_tensor *a,
+                                   tsr_tensor *b);
 /* Features [B, D]: the standard deviation over B of each dimension of the L2-normalized features, averaged, times sqrt(D). Near 1
  * for features spread evenly over the sphere, 0 when all are the same. */
 TSR_API void tsr_monitor_features(tsr_monitor *monitor, tsr_tensor *features);
@@ -52,7 +54,8 @@ TSR_API tsr_status tsr_monitor_restore(tsr_monitor *monitor, const tsr_monitor_l
  * Written into buffer, which it returns. A warning wants two looks in a row.
  */
 enum { TSR_MONITOR_WARNING = 400 };
-TSR_API const char *tsr_monitor_warning(const tsr_monitor *monitor, char buffer[TSR_MONITOR_WARNING]);
+TSR_API const char *tsr_monitor_warning(const tsr_monitor *monitor,
+                                        char buffer[TSR_MONITOR_WARNING]);
 
 #ifdef __cplusplus
 }

@@ -46,7 +46,8 @@ static bool is_bounded(const tsr_option *option)
 
 static tsr_status refuse(const tsr_option *option, const char *text, const char *wanted)
 {
-    return tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s", option->name, text, wanted);
+    return tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s", option->name, text,
+                    wanted);
 }
 
 static tsr_status refuse_number(const tsr_option *option, const char *text, const char *kind)
@@ -95,7 +96,8 @@ static tsr_status set_list(const tsr_option *option, void *at, const char *text)
         if (*p != ',') break;
         p++;
     }
-    if (*p != '\0' || list.n == 0) return refuse_number(option, text, "up to four numbers with commas");
+    if (*p != '\0' || list.n == 0)
+        return refuse_number(option, text, "up to four numbers with commas");
     *(tsr_list *)at = list;
     return TSR_STATUS_OK;
 }
@@ -123,7 +125,8 @@ tsr_status tsr_option_set(const tsr_option *option, void *options, const char *t
     void *at = field(option, options);
     const char *end;
     switch (option->type) {
-    case TSR_OPTION_INT: return set_int(option, at, text);
+    case TSR_OPTION_INT:
+        return set_int(option, at, text);
     case TSR_OPTION_DOUBLE:
         if (parse_number(option, text, &end, at) && *end == '\0') return TSR_STATUS_OK;
         return refuse_number(option, text, "a number");
@@ -133,8 +136,10 @@ tsr_status tsr_option_set(const tsr_option *option, void *options, const char *t
         }
         *(bool *)at = text[0] == 't';
         return TSR_STATUS_OK;
-    case TSR_OPTION_CHOICE: return set_choice(option, at, text);
-    case TSR_OPTION_LIST: return set_list(option, at, text);
+    case TSR_OPTION_CHOICE:
+        return set_choice(option, at, text);
+    case TSR_OPTION_LIST:
+        return set_list(option, at, text);
     }
     return tsr_fail(TSR_STATUS_ARGUMENT, "--%s: unknown type", option->name);
 }
@@ -145,7 +150,9 @@ const char *tsr_option_text(const tsr_option *option, const void *options,
     const void *at = (const char *)options + option->offset;
     buffer[0] = '\0';
     switch (option->type) {
-    case TSR_OPTION_INT: snprintf(buffer, TSR_OPTION_TEXT, "%" PRId64, *(const int64_t *)at); break;
+    case TSR_OPTION_INT:
+        snprintf(buffer, TSR_OPTION_TEXT, "%" PRId64, *(const int64_t *)at);
+        break;
     case TSR_OPTION_DOUBLE: {
         /* The shortest text that reads back as the same number. */
         double x = *(const double *)at;
@@ -174,8 +181,8 @@ const char *tsr_option_text(const tsr_option *option, const void *options,
             tsr_option one = {.type = TSR_OPTION_DOUBLE};
             char number[TSR_OPTION_TEXT];
             tsr_option_text(&one, &list->at[i], number);
-            used += (size_t)snprintf(buffer + used, TSR_OPTION_TEXT - used, "%s%.30s", i > 0 ? "," : "",
-                                     number);
+            used += (size_t)snprintf(buffer + used, TSR_OPTION_TEXT - used, "%s%.30s",
+                                     i > 0 ? "," : "", number);
         }
         break;
     }
@@ -186,16 +193,20 @@ const char *tsr_option_text(const tsr_option *option, const void *options,
 #define AT(field) offsetof(tsr_train_options, field)
 
 static const tsr_option train_table[] = {
-    {"model", TSR_OPTION_CHOICE, AT(model), "vit_small", 0, 0, "vit_tiny vit_small vit_base vit_large",
+    {"model", TSR_OPTION_CHOICE, AT(model), "vit_small", 0, 0,
+     "vit_tiny vit_small vit_base vit_large",
      "vit_tiny (5.5 M parameters), vit_small (21.7 M), vit_base (85.8 M) or vit_large (303 M)",
      "main_ibot.py --arch"},
     {"image-size", TSR_OPTION_INT, AT(image_size), "224", 8, 4096, NULL,
      "pixels a side of the global crops", "loader.py DataAugmentationiBOT"},
-    {"patch-size", TSR_OPTION_INT, AT(patch_size), "16", 1, 256, NULL, "pixels a side of a patch token",
-     "main_ibot.py --patch_size"},
-    {"dim", TSR_OPTION_INT, AT(dim), "0", 0, 8192, NULL, "width of the tokens; 0: the model's", NULL},
-    {"depth", TSR_OPTION_INT, AT(depth), "0", 0, 256, NULL, "number of blocks; 0: the model's", NULL},
-    {"heads", TSR_OPTION_INT, AT(heads), "0", 0, 256, NULL, "attention heads; 0: the model's", NULL},
+    {"patch-size", TSR_OPTION_INT, AT(patch_size), "16", 1, 256, NULL,
+     "pixels a side of a patch token", "main_ibot.py --patch_size"},
+    {"dim", TSR_OPTION_INT, AT(dim), "0", 0, 8192, NULL, "width of the tokens; 0: the model's",
+     NULL},
+    {"depth", TSR_OPTION_INT, AT(depth), "0", 0, 256, NULL, "number of blocks; 0: the model's",
+     NULL},
+    {"heads", TSR_OPTION_INT, AT(heads), "0", 0, 256, NULL, "attention heads; 0: the model's",
+     NULL},
     {"mlp-ratio", TSR_OPTION_DOUBLE, AT(mlp_ratio), "4", 0.1, 64, NULL,
      "hidden width of a block's MLP, relative to dim", "vision_transformer.py"},
     {"epochs", TSR_OPTION_INT, AT(epochs), "100", 1, 1e6, NULL, "passes over the images",
@@ -252,11 +263,12 @@ tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *
     if (train->depth > 0) c.depth = train->depth;
     if (train->heads > 0) c.heads = train->heads;
     if (c.dim % c.heads != 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--heads: %" PRId64 " does not divide --dim %" PRId64, c.heads,
-                        c.dim);
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--heads: %" PRId64 " does not divide --dim %" PRId64,
+                        c.heads, c.dim);
     }
     if (c.image_size < c.patch_size) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--patch-size: %" PRId64 " is larger than --image-size %" PRId64,
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--patch-size: %" PRId64 " is larger than --image-size %" PRId64,
                         c.patch_size, c.image_size);
     }
     *config = c;

@@ -41,7 +41,8 @@ TSR_API const tsr_option *tsr_option_find(const tsr_option *table, int n, const 
 TSR_API tsr_status tsr_option_set(const tsr_option *option, void *options, const char *text);
 /* The value as a user would write it, into buffer, which it returns: setting it again gives the same value. */
 enum { TSR_OPTION_TEXT = 160 };
-TSR_API const char *tsr_option_text(const tsr_option *option, const void *options, char buffer[TSR_OPTION_TEXT]);
+TSR_API const char *tsr_option_text(const tsr_option *option, const void *options,
+                                    char buffer[TSR_OPTION_TEXT]);
 
 /* Options of any training run: model, optimizer, schedules, batch. */
 typedef struct tsr_train_options {

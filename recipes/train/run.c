@@ -101,8 +101,10 @@ static tsr_status refuse_used_out(const struct run *run)
     if (tsr_checkpoint_latest(run->options->out, &step) != TSR_STATUS_OK || step < 0) {
         return tsr_status_get();
     }
-    return tsr_fail(TSR_STATUS_ARGUMENT, "--out %s holds a run that stands at step %" PRId64
-                    ": give --resume to go on with it, or another --out", run->options->out, step);
+    return tsr_fail(TSR_STATUS_ARGUMENT,
+                    "--out %s holds a run that stands at step %" PRId64
+                    ": give --resume to go on with it, or another --out",
+                    run->options->out, step);
 }
 
 static tsr_status open_loader(struct run *run)
@@ -123,7 +125,8 @@ static tsr_status open_run(struct run *run)
 {
     const tsr_run_options *o = run->options;
     if (o->data == NULL || o->out == NULL) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed: a folder of images, and a "
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--data and --out are needed: a folder of images, and a "
                         "directory for checkpoints");
     }
     run->views.n = run->recipe->views(&run->build, run->specs, VIEWS);
@@ -223,7 +226,8 @@ static tsr_status train(struct run *run)
 {
     double clock = now();
     int64_t end = run->steps;
-    if (run->options->stop_after > 0 && run->options->stop_after < end) end = run->options->stop_after;
+    if (run->options->stop_after > 0 && run->options->stop_after < end)
+        end = run->options->stop_after;
     while (tsr_trainer_position(run->trainer) < end) {
         if (one_step(run, &clock) != TSR_STATUS_OK) return tsr_status_get();
         int64_t position = tsr_trainer_position(run->trainer);
@@ -233,8 +237,10 @@ static tsr_status train(struct run *run)
             clock = now();
         }
         if (stop && position < run->steps) {
-            return tsr_fail(TSR_STATUS_INTERRUPTED, "stopped at step %" PRId64 " of %" PRId64
-                            "; go on with --resume --out %s", position, run->steps, run->options->out);
+            return tsr_fail(TSR_STATUS_INTERRUPTED,
+                            "stopped at step %" PRId64 " of %" PRId64
+                            "; go on with --resume --out %s",
+                            position, run->steps, run->options->out);
         }
     }
     return TSR_STATUS_OK;

@@ -77,8 +77,8 @@ tsr_tensor *tsr_step_input(const tsr_step *step, const char *name)
 {
     const tsr_input *input = find_input(step, name);
     if (input == NULL) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "%s: the batch has no field \"%s\"", step->trainer->recipe->name,
-                 name);
+        tsr_fail(TSR_STATUS_ARGUMENT, "%s: the batch has no field \"%s\"",
+                 step->trainer->recipe->name, name);
         return NULL;
     }
     return input->tensor;
@@ -171,18 +171,20 @@ static bool make_optimizer(tsr_trainer *t)
 static tsr_status check_train(const tsr_train_options *o)
 {
     if (o->micro_batch > 0 && o->batch % o->micro_batch != 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--micro-batch: %" PRId64 " does not divide --batch %" PRId64,
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--micro-batch: %" PRId64 " does not divide --batch %" PRId64,
                         o->micro_batch, o->batch);
     }
     return TSR_STATUS_OK;
 }
 
-tsr_trainer *tsr_trainer_make(const tsr_recipe *recipe, const tsr_build *build, int64_t steps_per_epoch)
+tsr_trainer *tsr_trainer_make(const tsr_recipe *recipe, const tsr_build *build,
+                              int64_t steps_per_epoch)
 {
     const tsr_train_options *o = build->train;
     if (steps_per_epoch < 1) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "trainer: no step in an epoch: fewer images than --batch %" PRId64,
-                 o->batch);
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "trainer: no step in an epoch: fewer images than --batch %" PRId64, o->batch);
     }
     if (check_train(o) != TSR_STATUS_OK || tsr_status_get() != TSR_STATUS_OK) return NULL;
     tsr_trainer *t = tsr_alloc(sizeof *t);
@@ -255,9 +257,11 @@ static bool micro_inputs(const tsr_step *step, const tsr_input *all, tsr_input *
         tsr_tensor *x = all[i].tensor;
         if (tsr_tensor_size(x, 0) == 0 || tsr_tensor_size(x, 0) % samples != 0) {
             char text[TSR_SHAPE_TEXT];
-            tsr_fail(TSR_STATUS_SHAPE, "%s: field \"%s\" has shape %s, expected a multiple of the batch, %"
-                     PRId64 ", in front", t->recipe->name, all[i].name,
-                     tsr_shape_text(tsr_tensor_shape(x), text), samples);
+            tsr_fail(TSR_STATUS_SHAPE,
+                     "%s: field \"%s\" has shape %s, expected a multiple of the batch, %" PRId64
+                     ", in front",
+                     t->recipe->name, all[i].name, tsr_shape_text(tsr_tensor_shape(x), text),
+                     samples);
             return false;
         }
         if (step->n_micro > 1) x = micro_rows(x, samples, step->micro * n, n);
@@ -273,7 +277,8 @@ static void blame_loss(const tsr_step *step)
 {
     for (int i = 0; i < step->n_inputs; i++) {
         if (tsr_tensor_is_finite(step->inputs[i].tensor)) continue;
-        tsr_fail(TSR_STATUS_NUMERIC, "step %" PRId64 ": the batch's field \"%s\" holds NaN or infinity",
+        tsr_fail(TSR_STATUS_NUMERIC,
+                 "step %" PRId64 ": the batch's field \"%s\" holds NaN or infinity",
                  step->trainer->position, step->inputs[i].name);
         return;
     }
@@ -288,8 +293,10 @@ static void blame_loss(const tsr_step *step)
     for (int i = 0; i < step->result->n_numbers; i++) {
         if (!isfinite(step->result->numbers[i].value)) term = step->result->numbers[i].name;
     }
-    tsr_fail(TSR_STATUS_NUMERIC, "step %" PRId64 ": %s is NaN or infinite: lower --lr or --clip, or "
-             "lengthen --warmup-epochs", step->trainer->position, term);
+    tsr_fail(TSR_STATUS_NUMERIC,
+             "step %" PRId64 ": %s is NaN or infinite: lower --lr or --clip, or "
+             "lengthen --warmup-epochs",
+             step->trainer->position, term);
 }
 
 static void micro_step(tsr_step *step, const tsr_input *all)
@@ -298,7 +305,8 @@ static void micro_step(tsr_step *step, const tsr_input *all)
     tsr_input inputs[FIELDS];
     tsr_trainer *t = step->trainer;
     if (step->n_inputs > FIELDS) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "trainer: %d fields, expected at most %d", step->n_inputs, FIELDS);
+        tsr_fail(TSR_STATUS_ARGUMENT, "trainer: %d fields, expected at most %d", step->n_inputs,
+                 FIELDS);
         return;
     }
     tsr_scope scope = tsr_scope_open();
@@ -324,15 +332,19 @@ static void prepare_gradients(tsr_step *step)
     tsr_trainer *t = step->trainer;
     const tsr_train_options *o = t->build.train;
     tsr_gradient_norms norms = {0};
-    tsr_clip mode = o->clip == 0.0 ? TSR_CLIP_NONE : o->clip_global ? TSR_CLIP_GLOBAL : TSR_CLIP_EACH;
+    tsr_clip mode = o->clip == 0.0   ? TSR_CLIP_NONE
+                    : o->clip_global ? TSR_CLIP_GLOBAL
+                                     : TSR_CLIP_EACH;
     if (tsr_optimizer_clip(t->optimizer, mode, o->clip, &norms) != TSR_STATUS_OK) return;
     step->result->gradient_norm = norms.global;
     step->result->gradient_norm_sum = norms.sum;
     for (int i = 0; !isfinite(norms.sum) && i < t->parameters->n; i++) {
         const tsr_module_entry *e = &t->parameters->at[i];
         if (tsr_tensor_is_finite(tsr_tensor_grad(e->tensor))) continue;
-        tsr_fail(TSR_STATUS_NUMERIC, "step %" PRId64 ": the gradient of %s is NaN or infinite: lower --lr, "
-                 "or lengthen --warmup-epochs", t->position, e->name);
+        tsr_fail(TSR_STATUS_NUMERIC,
+                 "step %" PRId64 ": the gradient of %s is NaN or infinite: lower --lr, "
+                 "or lengthen --warmup-epochs",
+                 t->position, e->name);
         return;
     }
     int64_t epoch = tsr_step_epoch(step);
@@ -363,9 +375,10 @@ tsr_status tsr_trainer_step(tsr_trainer *t, const tsr_input *inputs, int n_input
 {
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     const tsr_train_options *o = t->build.train;
-    *result = (tsr_step_result){.lr = tsr_schedule_cosine_at(&t->lr, t->position),
-                                .weight_decay = tsr_schedule_cosine_at(&t->weight_decay, t->position),
-                                .momentum = tsr_schedule_cosine_at(&t->momentum, t->position)};
+    *result =
+        (tsr_step_result){.lr = tsr_schedule_cosine_at(&t->lr, t->position),
+                          .weight_decay = tsr_schedule_cosine_at(&t->weight_decay, t->position),
+                          .momentum = tsr_schedule_cosine_at(&t->momentum, t->position)};
     tsr_step step = {.trainer = t, .n_inputs = n_inputs, .result = result};
     step.n_micro = o->micro_batch > 0 ? o->batch / o->micro_batch : 1;
     step.monitored = o->monitor_every > 0 && t->position % o->monitor_every == 0;
@@ -379,7 +392,8 @@ tsr_status tsr_trainer_step(tsr_trainer *t, const tsr_input *inputs, int n_input
     if (tsr_status_get() == TSR_STATUS_OK) prepare_gradients(&step);
     if (tsr_status_get() == TSR_STATUS_OK) update(&step);
     for (int i = 0; i < step.n_averages; i++) tsr_tensor_release(&step.averages[i].sum);
-    for (int i = 0; i < t->parameters->n; i++) tsr_tensor_set_grad(t->parameters->at[i].tensor, NULL);
+    for (int i = 0; i < t->parameters->n; i++)
+        tsr_tensor_set_grad(t->parameters->at[i].tensor, NULL);
     if (tsr_status_get() == TSR_STATUS_OK) t->position++;
     return tsr_status_get();
 }
@@ -424,7 +438,8 @@ static tsr_status each_group(tsr_trainer *t, void *user,
     return f("optimizer/", moments, n, user);
 }
 
-static tsr_status put_group(const char *prefix, const tsr_named_tensor *tensors, int64_t n, void *user)
+static tsr_status put_group(const char *prefix, const tsr_named_tensor *tensors, int64_t n,
+                            void *user)
 {
     for (int64_t i = 0; i < n; i++) {
         char name[512];
@@ -434,7 +449,8 @@ static tsr_status put_group(const char *prefix, const tsr_named_tensor *tensors,
     return tsr_status_get();
 }
 
-static tsr_status load_group(const char *prefix, const tsr_named_tensor *tensors, int64_t n, void *user)
+static tsr_status load_group(const char *prefix, const tsr_named_tensor *tensors, int64_t n,
+                             void *user)
 {
     return tsr_checkpoint_load(user, prefix, tensors, n);
 }
@@ -517,9 +533,11 @@ tsr_status tsr_trainer_load(tsr_trainer *t, tsr_checkpoint *c)
     }
     if (strcmp(recipe, t->recipe->name) != 0 || steps_per_epoch != t->steps_per_epoch ||
         seed != t->build.seed || position < 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "resume: the checkpoint is of another run (recipe %.40s, %" PRId64
-                        " steps an epoch, seed %" PRIu64 "; this one: %s, %" PRId64 ", %" PRIu64 ")", recipe,
-                        steps_per_epoch, seed, t->recipe->name, t->steps_per_epoch, t->build.seed);
+        return tsr_fail(
+            TSR_STATUS_ARGUMENT,
+            "resume: the checkpoint is of another run (recipe %.40s, %" PRId64
+            " steps an epoch, seed %" PRIu64 "; this one: %s, %" PRId64 ", %" PRIu64 ")",
+            recipe, steps_per_epoch, seed, t->recipe->name, t->steps_per_epoch, t->build.seed);
     }
     if (each_group(t, c, load_group) != TSR_STATUS_OK) return tsr_status_get();
     t->position = position;

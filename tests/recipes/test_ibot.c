@@ -52,10 +52,9 @@ static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
     for (int call = 0; call < 4; call++) {
         tsr_tape *tape = tsr_tape_open();
         tsr_tensor *x[8];
-        static const char *const names[] = {"in.student_cls",  "in.student_local_cls",
-                                            "in.student_patch", "in.teacher_cls",
-                                            "in.teacher_patch", "in.center_cls",
-                                            "in.center_patch"};
+        static const char *const names[] = {
+            "in.student_cls",   "in.student_local_cls", "in.student_patch", "in.teacher_cls",
+            "in.teacher_patch", "in.center_cls",        "in.center_patch"};
         for (int i = 0; i < 7; i++) x[i] = tsr_cast(get(file, "%d.%s", call, names[i]), dtype);
         for (int i = 0; i < 3; i++) tsr_require_grad(x[i], true);
         tsr_tensor *mask = get(file, "%d.%s", call, "in.mask"), *rows, *weights;
@@ -67,19 +66,23 @@ static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
         tsr_tensor *student = tsr_concat(TSR_TENSORS(x[0], x[1]), 0);
         tsr_tensor *student_patch = tsr_gather_rows(tsr_flatten(x[2], 0, 1), rows);
         tsr_tensor *cls = class_loss(&ibot, student, teacher);
-        tsr_tensor *patch = tsr_affine(patch_loss(&ibot, student_patch, teacher_patch, weights), 0.7, 0.0);
+        tsr_tensor *patch =
+            tsr_affine(patch_loss(&ibot, student_patch, teacher_patch, weights), 0.7, 0.0);
         assert_relative(cls, get(file, "%d.%s", call, "out.cls"), tolerance, "cls");
         assert_relative(patch, get(file, "%d.%s", call, "out.patch"), tolerance, "patch");
         tsr_tensor *total = tsr_add(cls, patch), *g[3];
         assert_relative(total, get(file, "%d.%s", call, "out.loss"), tolerance, "loss");
         tsr_grad(tape, TSR_TENSORS(total), TSR_NO_TENSORS, TSR_TENSORS(x[0], x[1], x[2]), g, NULL);
         assert_relative(g[0], get(file, "%d.%s", call, "grad.student_cls"), tolerance, "grad cls");
-        assert_relative(g[1], get(file, "%d.%s", call, "grad.student_local_cls"), tolerance, "grad local");
-        assert_relative(g[2], get(file, "%d.%s", call, "grad.student_patch"), tolerance, "grad patch");
+        assert_relative(g[1], get(file, "%d.%s", call, "grad.student_local_cls"), tolerance,
+                        "grad local");
+        assert_relative(g[2], get(file, "%d.%s", call, "grad.student_patch"), tolerance,
+                        "grad patch");
         move_center(x[5], 0.9, tsr_mean(x[3], (int[]){0}, 1, true));
         move_center(x[6], 0.9, tsr_mean(x[4], (int[]){0, 1}, 2, true));
         assert_relative(x[5], get(file, "%d.%s", call, "out.center_cls"), tolerance, "centre");
-        assert_relative(x[6], get(file, "%d.%s", call, "out.center_patch"), tolerance, "patch centre");
+        assert_relative(x[6], get(file, "%d.%s", call, "out.center_patch"), tolerance,
+                        "patch centre");
         tsr_tape_close(&tape);
     }
     tsr_safetensors_close(&file);
@@ -142,7 +145,8 @@ static void make_options(const struct setting *s, tsr_train_options *train, stru
 }
 
 /* Copies every tensor of the file whose name begins with prefix into the module's tensor of that name, or compares. */
-static void each_tensor(tsr_safetensors *file, const char *prefix, const tsr_module *m, double tolerance)
+static void each_tensor(tsr_safetensors *file, const char *prefix, const tsr_module *m,
+                        double tolerance)
 {
     int64_t seen = 0;
     for (int64_t i = 0; i < tsr_safetensors_count(file); i++) {
@@ -161,7 +165,8 @@ static void each_tensor(tsr_safetensors *file, const char *prefix, const tsr_mod
     assert_true(seen > 30);
 }
 
-static void check_log(tsr_safetensors *file, const char *name, int step, double value, double tolerance)
+static void check_log(tsr_safetensors *file, const char *name, int step, double value,
+                      double tolerance)
 {
     double wanted = tsr_tensor_get(get(file, "log%.0d.%s", 0, name), step);
     if (!(fabs(value - wanted) <= tolerance * fmax(fabs(wanted), 1e-3))) {
@@ -205,8 +210,8 @@ static void trajectory(const struct setting *s)
     assert_relative(tsr_module_find(n->state, "center"), get(file, "final%.0d.%s", 0, "center_cls"),
                     s->tolerance, "centre");
     if (s->masks) {
-        assert_relative(tsr_module_find(n->state, "center2"), get(file, "final%.0d.%s", 0, "center_patch"),
-                        s->tolerance, "patch centre");
+        assert_relative(tsr_module_find(n->state, "center2"),
+                        get(file, "final%.0d.%s", 0, "center_patch"), s->tolerance, "patch centre");
     }
     tsr_trainer_free(&trainer);
     tsr_safetensors_close(&file);
@@ -215,33 +220,37 @@ static void trajectory(const struct setting *s)
 static void test_ibot__trajectory_f64(void **state)
 {
     (void)state;
-    trajectory(&(struct setting){"train_ibot_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, true, false});
+    trajectory(
+        &(struct setting){"train_ibot_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, true, false});
 }
 
 static void test_ibot__trajectory_f32(void **state)
 {
     (void)state;
-    trajectory(&(struct setting){"train_ibot_f32.safetensors", TSR_DTYPE_F32, 1e-4, true, true, false});
+    trajectory(
+        &(struct setting){"train_ibot_f32.safetensors", TSR_DTYPE_F32, 1e-4, true, true, false});
 }
 
 static void test_ibot__trajectory_separate_head(void **state)
 {
     (void)state;
-    trajectory(&(struct setting){"train_ibot_separate_head_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, false,
-                                 true});
+    trajectory(&(struct setting){"train_ibot_separate_head_f64.safetensors", TSR_DTYPE_F64, 1e-8,
+                                 true, false, true});
 }
 
 static void test_ibot__trajectory_without_masks_is_dino(void **state)
 {
     (void)state;
-    trajectory(&(struct setting){"train_dino_f64.safetensors", TSR_DTYPE_F64, 1e-8, false, true, false});
+    trajectory(
+        &(struct setting){"train_dino_f64.safetensors", TSR_DTYPE_F64, 1e-8, false, true, false});
 }
 
 /* Three micro-batches of one image give the golden trajectory of the batch of three. */
 static void test_ibot__micro_batches_equal_the_batch(void **state)
 {
     (void)state;
-    trajectory(&(struct setting){"train_ibot_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, true, false, 3, 1});
+    trajectory(&(struct setting){"train_ibot_f64.safetensors", TSR_DTYPE_F64, 1e-8, true, true,
+                                 false, 3, 1});
 }
 
 int main(void)
