@@ -84,6 +84,12 @@ static tsr_tensor *add_tensor(tsr_module *m, const char *name, enum item_kind ki
 
 tsr_tensor *tsr_module_parameter(tsr_module *m, const char *name, tsr_shape shape, tsr_init init)
 {
+    if (init.kind != TSR_INIT_CONSTANT && !(init.value > 0.0 && init.value <= 100.0)) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "%s: %s starts at random of size %g, expected 0 to 100",
+                 m->name, name, init.value);
+        m->failed = true;
+        return NULL;
+    }
     return add_tensor(m, name, PARAMETER, m->dtype, shape, init);
 }
 
@@ -295,29 +301,37 @@ bool tsr_module_decays(const tsr_module_entry *parameter)
 
 /* ---- values ---- */
 
+/* Elements that a thread takes at once; fewer are not worth waking anybody. */
+enum { CHUNK = 32768 };
+
+/* Cannot fail: the tensor is a module's own, and its init was checked when it was registered. */
+static void start(const tsr_module_entry *e, uint64_t seed)
+{
+    tsr_rng rng = tsr_rng_make(seed, tsr_rng_purpose("init"), 0, tsr_rng_purpose(e->name));
+    double v = e->init.value;
+    switch (e->init.kind) {
+    case TSR_INIT_CONSTANT:
+        tsr_tensor_fill(e->tensor, v);
+        break;
+    case TSR_INIT_UNIFORM:
+        tsr_fill_uniform(e->tensor, rng, -v, v);
+        break;
+    case TSR_INIT_TRUNC_NORMAL:
+        tsr_fill_trunc_normal(e->tensor, rng, 0.0, v, -2.0, 2.0);
+        break;
+    }
+}
+
 tsr_status tsr_module_initialize(tsr_module *m, uint64_t seed)
 {
     tsr_module_list *list = list_tensors(m, true, true);
     if (list == NULL) return tsr_fail(TSR_STATUS_ARGUMENT, "module_initialize: module is NULL");
-    tsr_status status = TSR_STATUS_OK;
-    for (int64_t i = 0; i < list->n && status == TSR_STATUS_OK; i++) {
-        const tsr_module_entry *e = &list->at[i];
-        tsr_rng rng = tsr_rng_make(seed, tsr_rng_purpose("init"), 0, tsr_rng_purpose(e->name));
-        double v = e->init.value;
-        switch (e->init.kind) {
-        case TSR_INIT_CONSTANT:
-            status = tsr_tensor_fill(e->tensor, v);
-            break;
-        case TSR_INIT_UNIFORM:
-            status = tsr_fill_uniform(e->tensor, rng, -v, v);
-            break;
-        case TSR_INIT_TRUNC_NORMAL:
-            status = tsr_fill_trunc_normal(e->tensor, rng, 0.0, v, -2.0, 2.0);
-            break;
-        }
-    }
+    /* One tensor a turn: neighbours of a transformer are of different sizes, and blocks alike. */
+    int threads = tsr_module_count(m) < CHUNK ? 1 : tsr_threads();
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int64_t i = 0; i < list->n; i++) start(&list->at[i], seed);
     tsr_module_list_free(&list);
-    return status;
+    return TSR_STATUS_OK;
 }
 
 void tsr_module_train(tsr_module *m, bool on)
@@ -406,13 +420,11 @@ struct pair {
     int64_t n, first_chunk;
 };
 
-enum { EMA_CHUNK = 32768 };
-
 /* PyTorch's teacher.mul_(m).add_((1 - m) * student): each factor rounded to the type first. */
 static void average(const struct pair *p, int64_t chunk, tsr_dtype dtype, double momentum)
 {
-    int64_t begin = chunk * EMA_CHUNK;
-    int64_t end = begin + EMA_CHUNK < p->n ? begin + EMA_CHUNK : p->n;
+    int64_t begin = chunk * CHUNK;
+    int64_t end = begin + CHUNK < p->n ? begin + CHUNK : p->n;
     if (dtype == TSR_DTYPE_F32) {
         float *to = p->to, m = (float)momentum, rest = (float)(1.0 - momentum);
         const float *from = p->from;
@@ -428,7 +440,7 @@ static void average(const struct pair *p, int64_t chunk, tsr_dtype dtype, double
 static void average_all(const struct pair *pairs, int64_t n_pairs, tsr_dtype dtype, double momentum)
 {
     const struct pair *last = &pairs[n_pairs - 1];
-    int64_t chunks = last->first_chunk + (last->n + EMA_CHUNK - 1) / EMA_CHUNK;
+    int64_t chunks = last->first_chunk + (last->n + CHUNK - 1) / CHUNK;
     int threads = chunks < 2 ? 1 : tsr_threads();
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t c = 0; c < chunks; c++) {
@@ -486,7 +498,7 @@ tsr_status tsr_module_ema(tsr_module *teacher, const tsr_module *student, double
         }
         /* The handle for now: no data is taken for writing before all shapes are known to fit. */
         pairs[n++] = (struct pair){t, tsr_tensor_data(e->tensor), tsr_tensor_numel(t), chunks};
-        chunks += (tsr_tensor_numel(t) + EMA_CHUNK - 1) / EMA_CHUNK;
+        chunks += (tsr_tensor_numel(t) + CHUNK - 1) / CHUNK;
     }
     for (int64_t i = 0; i < n; i++) pairs[i].to = tsr_tensor_data_mut(pairs[i].to);
     if (n > 0) average_all(pairs, n, teacher->dtype, momentum);

@@ -112,6 +112,24 @@ static void test_module__starts_alike_whatever_else_there_is(void **state)
     tsr_module_free(&m);
 }
 
+static void test_module__starts_alike_on_any_number_of_threads(void **state)
+{
+    (void)state;
+    struct tree *m[3];
+    int threads = tsr_threads();
+    for (int i = 0; i < 3; i++) {
+        tsr_threads_set(1 << i);
+        m[i] = make_tree(150, TSR_DTYPE_F32);
+        tsr_module_initialize(&m[i]->module, 3);
+    }
+    tsr_threads_set(threads);
+    for (int i = 1; i < 3; i++) {
+        assert_same(m[i]->second->fc1->weight, m[0]->second->fc1->weight);
+        assert_same(m[i]->second->fc2->weight, m[0]->second->fc2->weight);
+    }
+    for (int i = 0; i < 3; i++) tsr_module_free(&m[i]);
+}
+
 static void test_module__copies_and_converts(void **state)
 {
     (void)state;
@@ -247,6 +265,8 @@ static void test_module__fails_as_a_whole(void **state)
     tsr_module_child(m, "a", tsr_linear_new(2, 2, true, TSR_DTYPE_F32));
     assert_null(tsr_module_child(m, "a", tsr_linear_new(2, 2, true, TSR_DTYPE_F32)));
     assert_failed(TSR_STATUS_ARGUMENT, "root: there are two items named \"a\"");
+    assert_null(tsr_module_parameter(m, "c", TSR_SHAPE(2), TSR_INIT_UNIFORM(INFINITY)));
+    assert_failed(TSR_STATUS_ARGUMENT, "root: c starts at random of size inf");
     tsr_module_child(m, "b", tsr_linear_new(2, 2, true, TSR_DTYPE_F64));
     assert_failed(TSR_STATUS_DTYPE, "root: child b is f64, expected f32");
     assert_null(tsr_module_finish(m));
@@ -294,6 +314,7 @@ int main(void)
         tsr_test(test_module__groups_as_the_authors_do),
         tsr_test(test_module__switches_the_whole_tree),
         tsr_test(test_module__starts_alike_whatever_else_there_is),
+        tsr_test(test_module__starts_alike_on_any_number_of_threads),
         tsr_test(test_module__copies_and_converts),
         tsr_test(test_module__says_what_a_copy_lacks),
         tsr_test(test_module__averages_in_the_type_of_the_model),
