@@ -2,7 +2,9 @@
 #include "recipes/cli/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const cli_command commands[] = {
     {"pretrain", "train a backbone on images without labels", cli_pretrain},
@@ -27,8 +29,20 @@ static void print_help(void)
            "  tessera knn RUN --data IMAGES\n");
 }
 
+/*
+ * gcc's OpenMP lets idle threads spin for milliseconds before they sleep. Loader threads, and other programs, then wait for
+ * them: on a busy machine a step takes ten times as long. How long they spin is read before main(), so the program starts
+ * itself again once, unless the user has set it.
+ */
+static void spin_less(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") != NULL || getenv("OMP_WAIT_POLICY") != NULL) return;
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv); /* on failure it goes on as it is */
+}
+
 int main(int argc, char **argv)
 {
+    spin_less(argv);
     if (argc < 2) {
         print_help();
         return CLI_USAGE;
