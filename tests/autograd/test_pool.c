@@ -12,7 +12,8 @@ TSR_API void tsr_pool__fail_at(int64_t n);
 
 /* ---- what the process asks of the system ----
  *
- * The program's own malloc and mmap count calls and pass them on; AddressSanitizer has its own, and then there is no count.
+ * The program's own malloc and mmap count calls and pass them on; they are visible to the shared libraries too.
+ * AddressSanitizer has its own, and then there is no count.
  */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -35,44 +36,44 @@ void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 void __libc_free(void *);
 
-void *malloc(size_t bytes)
+TSR_API void *malloc(size_t bytes)
 {
     system_calls++;
     return __libc_malloc(bytes);
 }
 
-void *calloc(size_t n, size_t bytes)
+TSR_API void *calloc(size_t n, size_t bytes)
 {
     system_calls++;
     return __libc_calloc(n, bytes);
 }
 
-void *realloc(void *p, size_t bytes)
+TSR_API void *realloc(void *p, size_t bytes)
 {
     system_calls++;
     return __libc_realloc(p, bytes);
 }
 
-void *aligned_alloc(size_t alignment, size_t bytes)
+TSR_API void *aligned_alloc(size_t alignment, size_t bytes)
 {
     system_calls++;
     return __libc_memalign(alignment, bytes);
 }
 
-int posix_memalign(void **p, size_t alignment, size_t bytes)
+TSR_API int posix_memalign(void **p, size_t alignment, size_t bytes)
 {
     system_calls++;
     *p = __libc_memalign(alignment, bytes);
     return *p == NULL ? 12 : 0;
 }
 
-void free(void *p)
+TSR_API void free(void *p)
 {
     if (p != NULL) system_calls++;
     __libc_free(p);
 }
 
-void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+TSR_API void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
     static void *(*next)(void *, size_t, int, int, int, off_t);
     system_calls++;
@@ -80,7 +81,7 @@ void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offs
     return next(at, bytes, protection, flags, fd, offset);
 }
 
-int munmap(void *at, size_t bytes)
+TSR_API int munmap(void *at, size_t bytes)
 {
     static int (*next)(void *, size_t);
     system_calls++;
