@@ -1,13 +1,29 @@
-/* (x - y)^2, elementwise: two primitives, whose gradients are its own. */
+/* r = (x - y)^2, elementwise. dx = 2 (x - y) dr, dy = -dx. */
+#include "ops/elementwise.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
 #include "ops/samples.h"
 
+TSR_BINARY(square, (x - y) * (x - y), (x - y) * (x - y))
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    tsr_tensor *d = tsr_sub(tsr_node_saved(node, 0), tsr_node_saved(node, 1));
+    tsr_tensor *dx = tsr_mul(grad_outputs[0], tsr_affine(d, 2.0, 0.0));
+    if (tsr_node_wants(node, 0)) grad_inputs[0] = dx;
+    if (tsr_node_wants(node, 1)) grad_inputs[1] = tsr_neg(dx);
+}
+
+static const tsr_op op = {.name = "mse", .backward = backward};
+
 tsr_tensor *tsr_mse(tsr_tensor *x, tsr_tensor *y)
 {
-    if (x == NULL || y == NULL || !tsr_rows__same("mse", "x", x, "y", y)) return NULL;
-    tsr_tensor *d = tsr_sub(x, y);
-    return tsr_mul(d, d);
+    if (x == NULL || y == NULL || !tsr_rows__same(op.name, "x", x, "y", y)) return NULL;
+    tsr_tensor *r = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    if (r == NULL) return NULL;
+    square(r, x, y);
+    return tsr_record(&op, NULL, TSR_TENSORS(x, y), TSR_TENSORS(x, y), TSR_TENSORS(r));
 }
 
 static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
