@@ -41,7 +41,8 @@ static void print_help(const cli_arguments *a)
     for (int i = 0; i < a->n_flags; i++) {
         print_flag(a->flags[i].name, a->flags[i].argument, a->flags[i].meaning);
     }
-    for (int i = 0; i < COMMON; i++) print_flag(common[i].name, common[i].argument, common[i].meaning);
+    for (int i = 0; i < COMMON; i++)
+        print_flag(common[i].name, common[i].argument, common[i].meaning);
     print_flag("help", NULL, "this text");
     for (int i = 0; i < a->n_tables; i++) print_table(&a->tables[i]);
 }
@@ -56,18 +57,26 @@ static bool set_flag(const cli_flag *flag, const char *text)
 {
     char *end = NULL;
     switch (flag->type) {
-    case CLI_TEXT: *(const char **)flag->value = text; return true;
-    case CLI_SWITCH: *(bool *)flag->value = true; return true;
-    case CLI_INT: *(int64_t *)flag->value = strtoll(text, &end, 10); break;
-    case CLI_DOUBLE: *(double *)flag->value = strtod(text, &end); break;
+    case CLI_TEXT:
+        *(const char **)flag->value = text;
+        return true;
+    case CLI_SWITCH:
+        *(bool *)flag->value = true;
+        return true;
+    case CLI_INT:
+        *(int64_t *)flag->value = strtoll(text, &end, 10);
+        break;
+    case CLI_DOUBLE:
+        *(double *)flag->value = strtod(text, &end);
+        break;
     }
     double x = flag->type == CLI_INT ? (double)*(int64_t *)flag->value : *(double *)flag->value;
     bool bounded = flag->lo != 0.0 || flag->hi != 0.0;
     if (end != text && *end == '\0' && (!bounded || (x >= flag->lo && x <= flag->hi))) return true;
     const char *kind = flag->type == CLI_INT ? "a whole number" : "a number";
     if (bounded) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s from %.15g to %.15g", flag->name,
-                 text, kind, flag->lo, flag->hi);
+        tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s from %.15g to %.15g",
+                 flag->name, text, kind, flag->lo, flag->hi);
     } else {
         tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s", flag->name, text, kind);
     }

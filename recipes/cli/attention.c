@@ -14,17 +14,22 @@ enum { COLUMNS = 4 };
 /* 0 black, then red, yellow, 1 white */
 static void heat(double x, uint8_t pixel[3])
 {
-    for (int c = 0; c < 3; c++) pixel[c] = (uint8_t)(255.0 * fmin(1.0, fmax(0.0, 3.0 * x - c)) + 0.5);
+    for (int c = 0; c < 3; c++)
+        pixel[c] = (uint8_t)(255.0 * fmin(1.0, fmax(0.0, 3.0 * x - c)) + 0.5);
 }
 
-/* values [side, side] of patches, scaled so that the largest is 1 */
+/* values [side, side] of patches, scaled from the smallest to the largest */
 static void draw_map(const float *values, int patch, int side, tsr_image *tile)
 {
-    float largest = 0.0f;
-    for (int i = 0; i < side * side; i++) largest = fmaxf(largest, values[i]);
+    float least = values[0], largest = values[0];
+    for (int i = 0; i < side * side; i++) {
+        least = fminf(least, values[i]);
+        largest = fmaxf(largest, values[i]);
+    }
+    float range = largest > least ? largest - least : 1.0f;
     for (int y = 0; y < side * patch; y++) {
         for (int x = 0; x < side * patch; x++) {
-            double share = values[y / patch * side + x / patch] / largest;
+            float share = (values[y / patch * side + x / patch] - least) / range;
             heat(share, tile->pixels + ((int64_t)y * tile->width + x) * 3);
         }
     }
@@ -69,14 +74,16 @@ static tsr_status load(const char *file, const char *folder, int64_t index, tsr_
     if (file != NULL) return tsr_jpeg_read(file, NULL, image, NULL);
     tsr_dataset *data = tsr_dataset_open(folder, NULL);
     int64_t loaded;
-    if (data != NULL && tsr_dataset_load(data, index, 0, image, &loaded) == TSR_STATUS_OK && loaded != index) {
+    if (data != NULL && tsr_dataset_load(data, index, 0, image, &loaded) == TSR_STATUS_OK &&
+        loaded != index) {
         tsr_fail(TSR_STATUS_FORMAT, "image %" PRId64 " of %s cannot be read", index, folder);
     }
     tsr_dataset_close(&data);
     return tsr_status_get();
 }
 
-static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *loaded, const char *out)
+static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *loaded,
+                      const char *out)
 {
     if (cli_frozen_open(f, checkpoint) != TSR_STATUS_OK) return tsr_status_get();
     int size = (int)(f->size > 0 ? f->size : f->vit->config.image_size);
@@ -88,12 +95,14 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *lo
         tsr_view_apply(&view, loaded, &rng, pixels) == TSR_STATUS_OK) {
         tsr_tensor *x = tsr_from(TSR_DTYPE_F32, TSR_SHAPE(1, 3, size, size), pixels);
         tsr_tensor *maps = class_maps(tsr_vit_last_attention(f->vit, x));
-        if (maps != NULL && draw(maps, &image, (int)f->vit->config.patch_size, &sheet) == TSR_STATUS_OK &&
+        if (maps != NULL &&
+            draw(maps, &image, (int)f->vit->config.patch_size, &sheet) == TSR_STATUS_OK &&
             tsr_jpeg_write(out, &sheet, 95) == TSR_STATUS_OK) {
             cli_frozen_describe(f);
-            printf("%s: the image, the mean of the heads, then each of %" PRId64 " heads; the class token of the "
-                   "last block over %d x %d patches, each scaled to its own maximum\n", out,
-                   f->vit->config.heads, size / (int)f->vit->config.patch_size,
+            printf("%s: the image, the mean of the heads, then each of %" PRId64
+                   " heads; the class token of the "
+                   "last block over %d x %d patches, each from its least to its largest\n",
+                   out, f->vit->config.heads, size / (int)f->vit->config.patch_size,
                    size / (int)f->vit->config.patch_size);
         }
     }
@@ -117,9 +126,10 @@ int cli_attention(int argc, char **argv)
     };
     cli_arguments arguments = {
         .usage = "tessera attention CHECKPOINT --image FILE --out FILE [options]",
-        .description = "Draws where the class token of the last block looks in an image, one tile for each\n"
-                       "attention head: objects stand out when features are good. A larger --size than trained\n"
-                       "gives finer maps. CHECKPOINT is a file, or the directory of a run.",
+        .description =
+            "Draws where the class token of the last block looks in an image, one tile for each\n"
+            "attention head: objects stand out when features are good. A larger --size than trained\n"
+            "gives finer maps. CHECKPOINT is a file, or the directory of a run.",
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
@@ -127,13 +137,16 @@ int cli_attention(int argc, char **argv)
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (out == NULL || (file == NULL) == (data == NULL)) {
-        fprintf(stderr, "tessera: --out and one of --image and --data are needed\nUsage: %s (--help explains)\n",
-                arguments.usage);
+        fprintf(
+            stderr,
+            "tessera: --out and one of --image and --data are needed\nUsage: %s (--help explains)\n",
+            arguments.usage);
         return CLI_USAGE;
     }
     tsr_scope scope = tsr_scope_open();
     tsr_image image = {0};
-    if (load(file, data, index, &image) == TSR_STATUS_OK) run(&frozen, arguments.positional[0], &image, out);
+    if (load(file, data, index, &image) == TSR_STATUS_OK)
+        run(&frozen, arguments.positional[0], &image, out);
     tsr_image_free(&image);
     cli_frozen_close(&frozen);
     tsr_scope_close(&scope, TSR_NO_TENSORS);

@@ -49,7 +49,6 @@ int cli_parse(cli_arguments *arguments, int argc, char **argv);
 /* Prints the sticky status as `tessera: message`, and returns the exit status that fits it. */
 int cli_report(void);
 
-
 /* ---- recipes on the command line (recipe_arguments.c) ---- */
 
 /* A recipe, the options of it and of training, and what its --help says. */
@@ -67,7 +66,10 @@ typedef struct cli_recipe {
 int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv);
 void cli_recipe_close(cli_recipe *r);
 #define CLI_PRESET_FLAG(r)                                                                         \
-    {"preset", CLI_TEXT, &(r).preset, "NAME", "a set of options; single ones may still be given"}
+    {                                                                                              \
+        "preset", CLI_TEXT, &(r).preset, "NAME",                                                   \
+            "a set of options; single ones may still be given"                                     \
+    }
 
 /* ---- the terminal (screen.c) ---- */
 
@@ -101,19 +103,43 @@ typedef struct cli_frozen {
     tsr_vit *vit;
 } cli_frozen;
 
-#define CLI_FROZEN_DEFAULT {.avgpool = -1}
+#define CLI_FROZEN_DEFAULT                                                                         \
+    {                                                                                              \
+        .avgpool = -1                                                                              \
+    }
 #define CLI_WEIGHTS_FLAGS(f)                                                                       \
     {"weights", CLI_TEXT, &(f).weights, "WHOSE",                                                   \
      "teacher or student; default: the one that the recipe evaluates"},                            \
-    {"size", CLI_INT, &(f).size, "PIXELS", "a side of the pictures; default: as trained", 1, 4096}
+    {                                                                                              \
+        "size", CLI_INT, &(f).size, "PIXELS", "a side of the pictures; default: as trained", 1,    \
+            4096                                                                                   \
+    }
 #define CLI_FEATURE_FLAGS(f)                                                                       \
-    {"last-blocks", CLI_INT, &(f).last_blocks, "N",                                                \
-     "concatenate the class tokens of the last N blocks", 1, 256},                                 \
-    {"avgpool", CLI_INT, &(f).avgpool, "MODE",                                                     \
-     "0: class tokens; 1: the mean of the patch tokens; 2: both", 0, 2},                           \
-    {"batch", CLI_INT, &(f).batch, "N", "images that go through the network at once; default 64",  \
-     1, 65536},                                                                                    \
-    {"workers", CLI_INT, &(f).workers, "N", "loader threads; default: as many as --threads", 0, 256}
+    {"last-blocks",                                                                                \
+     CLI_INT,                                                                                      \
+     &(f).last_blocks,                                                                             \
+     "N",                                                                                          \
+     "concatenate the class tokens of the last N blocks",                                          \
+     1,                                                                                            \
+     256},                                                                                         \
+        {"avgpool",                                                                                \
+         CLI_INT,                                                                                  \
+         &(f).avgpool,                                                                             \
+         "MODE",                                                                                   \
+         "0: class tokens; 1: the mean of the patch tokens; 2: both",                              \
+         0,                                                                                        \
+         2},                                                                                       \
+        {"batch",                                                                                  \
+         CLI_INT,                                                                                  \
+         &(f).batch,                                                                               \
+         "N",                                                                                      \
+         "images that go through the network at once; default 64",                                 \
+         1,                                                                                        \
+         65536},                                                                                   \
+    {                                                                                              \
+        "workers", CLI_INT, &(f).workers, "N", "loader threads; default: as many as --threads", 0, \
+            256                                                                                    \
+    }
 
 /* Opens the checkpoint (a file, or the directory of a run: its newest) and loads the backbone. */
 tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint);
@@ -133,7 +159,7 @@ typedef struct cli_evaluation_row {
     tsr_extract_options extract;
     tsr_dataset *train;
     tsr_features train_features, test_features;
-    double start;  /* cli_now() before the features were made */
+    double start; /* cli_now() before the features were made */
     int64_t classes;
 } cli_evaluation_row;
 
@@ -147,21 +173,32 @@ typedef struct cli_evaluation {
     tsr_pooling pooling;
     bool small_4_large_both; /* the linear probe's rule instead of the two above */
     uint64_t seed;
-    void (*head)(void *user);                                 /* prints the table's head */
+    void (*head)(void *user);                                     /* prints the table's head */
     tsr_status (*row)(const cli_evaluation_row *row, void *user); /* evaluates, and prints a row */
     void *user;
 } cli_evaluation;
 
-#define CLI_EVALUATION_DEFAULT {.frozen = CLI_FROZEN_DEFAULT}
+#define CLI_EVALUATION_DEFAULT                                                                     \
+    {                                                                                              \
+        .frozen = CLI_FROZEN_DEFAULT                                                               \
+    }
 #define CLI_EVALUATION_FLAGS(e)                                                                    \
-    {"data", CLI_TEXT, &(e).data, "DIR", "labelled images, with a training and a test (or val) part"},  \
-    {"test-data", CLI_TEXT, &(e).test_data, "DIR", "where the test part is, if elsewhere"},             \
-    {"train-images", CLI_INT, &(e).train_images, "N",                                              \
-     "use only N training images, spread evenly; default: all", 1, 1e12},                          \
-    {"test-images", CLI_INT, &(e).test_images, "N", "use only N test images; default: all", 1,     \
-     1e12},                                                                                        \
-    {"no-baselines", CLI_SWITCH, &(e).no_baselines, NULL,                                          \
-     "leave out the untrained network and raw pixels"}
+    {"data", CLI_TEXT, &(e).data, "DIR",                                                           \
+     "labelled images, with a training and a test (or val) part"},                                 \
+        {"test-data", CLI_TEXT, &(e).test_data, "DIR", "where the test part is, if elsewhere"},    \
+        {"train-images",                                                                           \
+         CLI_INT,                                                                                  \
+         &(e).train_images,                                                                        \
+         "N",                                                                                      \
+         "use only N training images, spread evenly; default: all",                                \
+         1,                                                                                        \
+         1e12},                                                                                    \
+        {"test-images", CLI_INT, &(e).test_images, "N", "use only N test images; default: all", 1, \
+         1e12},                                                                                    \
+    {                                                                                              \
+        "no-baselines", CLI_SWITCH, &(e).no_baselines, NULL,                                       \
+            "leave out the untrained network and raw pixels"                                       \
+    }
 
 /* Opens everything, and calls head and row. Returns the exit status. */
 int cli_evaluation_run(cli_evaluation *e, const char *checkpoint);

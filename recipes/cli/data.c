@@ -43,7 +43,8 @@ static tsr_status check(tsr_dataset *data)
     for (int64_t i = 0; i < n && i < SHOWN; i++) {
         printf("%s: %s\n", problems[i].skipped ? "unreadable" : "damaged", problems[i].text);
     }
-    printf("all images were read: %" PRId64 " unreadable, %" PRId64 " damaged\n", skipped, n - skipped);
+    printf("all images were read: %" PRId64 " unreadable, %" PRId64 " damaged\n", skipped,
+           n - skipped);
     return TSR_STATUS_OK;
 }
 
@@ -54,10 +55,12 @@ static void picture(const float *x, const tsr_view_spec *spec, const uint8_t *ma
     bool own = spec->std[0] != 0.0f || spec->std[1] != 0.0f || spec->std[2] != 0.0f;
     int size = spec->size, cells = mask != NULL ? size / spec->mask.patch : 0;
     for (int i = 0; i < size * size; i++) {
-        int row = cells > 0 ? i / size / spec->mask.patch : 0, column = cells > 0 ? i % size / spec->mask.patch : 0;
+        int row = cells > 0 ? i / size / spec->mask.patch : 0,
+            column = cells > 0 ? i % size / spec->mask.patch : 0;
         bool masked = row < cells && column < cells && mask[row * cells + column] != 0;
         for (int c = 0; c < 3; c++) {
-            float value = x[c * size * size + i] * (own ? spec->std : std)[c] + (own ? spec->mean : mean)[c];
+            float value =
+                x[c * size * size + i] * (own ? spec->std : std)[c] + (own ? spec->mean : mean)[c];
             value = 255.0f * fminf(1.0f, fmaxf(0.0f, value));
             tile->pixels[3 * i + c] = (uint8_t)(value * (masked ? 0.25f : 1.0f) + 0.5f);
         }
@@ -107,12 +110,15 @@ static int64_t paste_views(struct sheet *s, const tsr_batch *batch, int v, int64
         mask = tsr_tensor_data(tsr_batch_tensor(batch, mask_name));
         cells = spec->size / spec->mask.patch;
     }
-    if (x == NULL || tsr_image_resize_storage(&s->tile, spec->size, spec->size) != TSR_STATUS_OK) return left;
+    if (x == NULL || tsr_image_resize_storage(&s->tile, spec->size, spec->size) != TSR_STATUS_OK)
+        return left;
     for (int c = 0; c < copies_of(spec); c++) {
         for (int64_t i = 0; i < batch->n; i++) {
             int64_t row = (first_copy(s->views, v) + c) * batch->n + i;
-            picture(x + row * pixels, spec, mask != NULL ? mask + row * cells * cells : NULL, &s->tile);
-            cli_sheet_paste(&s->image, (int)(i * s->pitch) + CLI_SHEET_GAP, (int)left, &s->tile, s->zoom);
+            picture(x + row * pixels, spec, mask != NULL ? mask + row * cells * cells : NULL,
+                    &s->tile);
+            cli_sheet_paste(&s->image, (int)(i * s->pitch) + CLI_SHEET_GAP, (int)left, &s->tile,
+                            s->zoom);
         }
         left += (int64_t)spec->size * s->zoom + CLI_SHEET_GAP;
     }
@@ -120,7 +126,8 @@ static int64_t paste_views(struct sheet *s, const tsr_batch *batch, int v, int64
 }
 
 /* A row for each image: itself, then its views. */
-static tsr_status draw(tsr_dataset *data, const tsr_views *views, const tsr_batch *batch, const char *out)
+static tsr_status draw(tsr_dataset *data, const tsr_views *views, const tsr_batch *batch,
+                       const char *out)
 {
     int size = 1;
     int64_t width = CLI_SHEET_GAP;
@@ -130,7 +137,8 @@ static tsr_status draw(tsr_dataset *data, const tsr_views *views, const tsr_batc
     for (int v = 0; v < views->n; v++) {
         width += ((int64_t)views->at[v].size * s.zoom + CLI_SHEET_GAP) * copies_of(&views->at[v]);
     }
-    if (cli_sheet_open(&s.image, batch->n * s.pitch + CLI_SHEET_GAP, width + s.pitch) == TSR_STATUS_OK) {
+    if (cli_sheet_open(&s.image, batch->n * s.pitch + CLI_SHEET_GAP, width + s.pitch) ==
+        TSR_STATUS_OK) {
         tsr_view_spec whole = tsr_view_eval(size);
         tsr_image loaded = {0};
         tsr_tensor *index = tsr_batch_tensor(batch, "index");
@@ -138,7 +146,8 @@ static tsr_status draw(tsr_dataset *data, const tsr_views *views, const tsr_batc
             tsr_rng rng = tsr_rng_make(0, 0, 0, 0);
             tsr_dataset_load(data, (int64_t)tsr_tensor_get(index, i), 0, &loaded, NULL);
             if (tsr_view_image(&whole, &loaded, &rng, &s.tile) != TSR_STATUS_OK) break;
-            cli_sheet_paste(&s.image, (int)(i * s.pitch) + CLI_SHEET_GAP, CLI_SHEET_GAP, &s.tile, s.zoom);
+            cli_sheet_paste(&s.image, (int)(i * s.pitch) + CLI_SHEET_GAP, CLI_SHEET_GAP, &s.tile,
+                            s.zoom);
         }
         tsr_image_free(&loaded);
         int64_t left = CLI_SHEET_GAP + s.pitch;
@@ -146,8 +155,10 @@ static tsr_status draw(tsr_dataset *data, const tsr_views *views, const tsr_batc
     }
     if (tsr_status_get() == TSR_STATUS_OK) tsr_jpeg_write(out, &s.image, 90);
     if (tsr_status_get() == TSR_STATUS_OK) {
-        printf("%s: %" PRId64 " images; each, then its views as the recipe's network sees them, masked patches "
-               "dark\n", out, batch->n);
+        printf("%s: %" PRId64
+               " images; each, then its views as the recipe's network sees them, masked patches "
+               "dark\n",
+               out, batch->n);
     }
     tsr_image_free(&s.image);
     tsr_image_free(&s.tile);
@@ -184,8 +195,10 @@ static int run(cli_recipe *r, int argc, char **argv)
     bool all = false;
     struct sheet_options sheet = {.images = 8};
     const cli_flag flags[] = {
-        {"data", CLI_TEXT, &folder, "DIR", "images: class folders, a flat folder, IDX or CIFAR files"},
-        {"split", CLI_TEXT, &split, "NAME", "train, val or test; default: train where there is one, else all"},
+        {"data", CLI_TEXT, &folder, "DIR",
+         "images: class folders, a flat folder, IDX or CIFAR files"},
+        {"split", CLI_TEXT, &split, "NAME",
+         "train, val or test; default: train where there is one, else all"},
         {"out", CLI_TEXT, &sheet.out, "FILE", "the JPEG to write; without it nothing is drawn"},
         {"images", CLI_INT, &sheet.images, "N", "rows of the sheet; default 8", 1, 1000},
         {"epoch", CLI_INT, &sheet.epoch, "N", "whose views; default 0, the first", 0, 1e9},
@@ -194,11 +207,13 @@ static int run(cli_recipe *r, int argc, char **argv)
         {"seed", CLI_INT, &sheet.seed, "N", "of a run; default 0"},
     };
     char usage[128];
-    snprintf(usage, sizeof usage, "tessera data %s --data DIR [--out FILE] [options]", r->recipe->name);
+    snprintf(usage, sizeof usage, "tessera data %s --data DIR [--out FILE] [options]",
+             r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
-        .description = "Says what a data set is, and draws the first images of a run with this seed and all their\n"
-                       "views. Options are those of tessera pretrain; some have no influence here.",
+        .description =
+            "Says what a data set is, and draws the first images of a run with this seed and all their\n"
+            "views. Options are those of tessera pretrain; some have no influence here.",
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .tables = r->tables,

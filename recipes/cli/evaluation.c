@@ -11,18 +11,23 @@ static tsr_status check_parts(tsr_dataset *train, tsr_dataset *test, const char 
 {
     int64_t classes = tsr_dataset_classes(train);
     if (classes == 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "%s has no labels: expected a folder for each class in train/ "
-                        "and val/, or IDX or CIFAR files", where);
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "%s has no labels: expected a folder for each class in train/ "
+                        "and val/, or IDX or CIFAR files",
+                        where);
     }
     if (tsr_dataset_classes(test) != classes) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "the training part has %" PRId64 " classes, the test part %" PRId64,
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "the training part has %" PRId64 " classes, the test part %" PRId64,
                         classes, tsr_dataset_classes(test));
     }
     for (int64_t c = 0; c < classes; c++) {
         const char *a = tsr_dataset_class_name(train, c), *b = tsr_dataset_class_name(test, c);
         if (strcmp(a, b) != 0) {
-            return tsr_fail(TSR_STATUS_ARGUMENT, "class %" PRId64 " is \"%.60s\" in the training part and "
-                            "\"%.60s\" in the test part", c, a, b);
+            return tsr_fail(TSR_STATUS_ARGUMENT,
+                            "class %" PRId64 " is \"%.60s\" in the training part and "
+                            "\"%.60s\" in the test part",
+                            c, a, b);
         }
     }
     return TSR_STATUS_OK;
@@ -89,7 +94,8 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
 int cli_evaluation_run(cli_evaluation *e, const char *checkpoint)
 {
     if (e->data == NULL) {
-        fprintf(stderr, "tessera: --data is needed: labelled images with a training and a test part\n");
+        fprintf(stderr,
+                "tessera: --data is needed: labelled images with a training and a test part\n");
         return CLI_USAGE;
     }
     tsr_scope scope = tsr_scope_open();

@@ -31,7 +31,8 @@ static tsr_status write(const tsr_features *features, const tsr_dataset *data, c
     char *names = list_names(data);
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     tsr_safetensors_pair pair = {"names", names};
-    tsr_safetensors_write(out, tensors, tsr_dataset_classes(data) > 0 ? 2 : 1, &pair, names != NULL);
+    tsr_safetensors_write(out, tensors, tsr_dataset_classes(data) > 0 ? 2 : 1, &pair,
+                          names != NULL);
     tsr_free(names);
     return tsr_status_get();
 }
@@ -49,8 +50,9 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder,
         cli_progress_end(&progress);
         if (tsr_status_get() == TSR_STATUS_OK && write(&features, data, out) == TSR_STATUS_OK) {
             char shape[TSR_SHAPE_TEXT];
-            printf("%s: features %s of %s (%s)\n", out, tsr_shape_text(tsr_tensor_shape(features.x), shape),
-                   folder, tsr_dataset_kind(data));
+            printf("%s: features %s of %s (%s)\n", out,
+                   tsr_shape_text(tsr_tensor_shape(features.x), shape), folder,
+                   tsr_dataset_kind(data));
         }
         cli_report_problems(data);
     }
@@ -64,17 +66,20 @@ int cli_features(int argc, char **argv)
     cli_frozen frozen = CLI_FROZEN_DEFAULT;
     const char *data = NULL, *split = NULL, *out = NULL;
     const cli_flag flags[] = {
-        {"data", CLI_TEXT, &data, "DIR", "images: class folders, a flat folder, IDX or CIFAR files"},
-        {"split", CLI_TEXT, &split, "NAME", "train, val or test; default: train where there is one, else all"},
+        {"data", CLI_TEXT, &data, "DIR",
+         "images: class folders, a flat folder, IDX or CIFAR files"},
+        {"split", CLI_TEXT, &split, "NAME",
+         "train, val or test; default: train where there is one, else all"},
         {"out", CLI_TEXT, &out, "FILE", "the safetensors file to write"},
         CLI_WEIGHTS_FLAGS(frozen),
         CLI_FEATURE_FLAGS(frozen),
     };
     cli_arguments arguments = {
         .usage = "tessera features CHECKPOINT --data DIR --out FILE [options]",
-        .description = "Writes what the checkpoint's backbone makes of each image: \"features\" f32 [images, size],\n"
-                       "\"labels\" i64 [images] where there are labels, and the images' names, a line each, as\n"
-                       "\"names\" in the metadata. CHECKPOINT is a file, or the directory of a run.",
+        .description =
+            "Writes what the checkpoint's backbone makes of each image: \"features\" f32 [images, size],\n"
+            "\"labels\" i64 [images] where there are labels, and the images' names, a line each, as\n"
+            "\"names\" in the metadata. CHECKPOINT is a file, or the directory of a run.",
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
@@ -82,7 +87,8 @@ int cli_features(int argc, char **argv)
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (data == NULL || out == NULL) {
-        fprintf(stderr, "tessera: --data and --out are needed\nUsage: %s (--help explains)\n", arguments.usage);
+        fprintf(stderr, "tessera: --data and --out are needed\nUsage: %s (--help explains)\n",
+                arguments.usage);
         return CLI_USAGE;
     }
     tsr_scope scope = tsr_scope_open();

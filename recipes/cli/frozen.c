@@ -9,13 +9,14 @@ tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint)
 {
     const char *w = f->weights;
     if (w != NULL && strcmp(w, "teacher") != 0 && strcmp(w, "student") != 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--weights: got \"%.60s\", expected teacher or student", w);
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--weights: got \"%.60s\", expected teacher or student", w);
     }
     f->checkpoint = tsr_checkpoint_open_run(checkpoint, f->path);
     if (f->checkpoint != NULL) f->vit = tsr_backbone_load(f->checkpoint, w);
     if (f->vit != NULL && f->size > 0 && f->size < f->vit->config.patch_size) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "--size: %" PRId64 " is smaller than a patch (%" PRId64 ")", f->size,
-                 f->vit->config.patch_size);
+        tsr_fail(TSR_STATUS_ARGUMENT, "--size: %" PRId64 " is smaller than a patch (%" PRId64 ")",
+                 f->size, f->vit->config.patch_size);
     }
     return tsr_status_get();
 }
@@ -33,8 +34,8 @@ void cli_frozen_describe(const cli_frozen *f)
         tsr_checkpoint_get_int(f->checkpoint, "position", &step);
     }
     if (f->weights != NULL) feature = f->weights;
-    printf("%s: %s, step %" PRId64 "\nbackbone of the %.*s: dim %" PRId64 ", depth %" PRId64 ", heads %" PRId64
-           ", patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n",
+    printf("%s: %s, step %" PRId64 "\nbackbone of the %.*s: dim %" PRId64 ", depth %" PRId64
+           ", heads %" PRId64 ", patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n",
            f->path, recipe, step, (int)strcspn(feature, "."), feature, c->dim, c->depth, c->heads,
            c->patch_size, c->image_size, (double)tsr_module_count(&f->vit->module) / 1e6);
 }

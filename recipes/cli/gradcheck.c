@@ -34,7 +34,8 @@ static bool check_sample(const tsr_sample *sample, uint64_t seed, double *first,
     tsr_gradcheck_report report = {0};
     if (tsr_samples__inputs(sample, TSR_DTYPE_F64, seed, inputs)) {
         tsr_tensors list = {inputs, sample->n_inputs};
-        bool ok = tsr_gradcheck(sample->call, user, list, outputs, &options, &report) == TSR_STATUS_OK;
+        bool ok =
+            tsr_gradcheck(sample->call, user, list, outputs, &options, &report) == TSR_STATUS_OK;
         *first = worse(*first, report.worst_error);
         report = (tsr_gradcheck_report){0};
         if (ok) {
@@ -57,14 +58,17 @@ static bool check_op(const tsr_op_samples *op, uint64_t seed)
         if (!has_gradient(&op->at[i])) continue;
         checked++;
         if (check_sample(&op->at[i], seed, &first, &second)) continue;
-        if (ok) snprintf(reason, sizeof reason, "    sample \"%s\": %s\n", op->at[i].name, tsr_message());
+        if (ok)
+            snprintf(reason, sizeof reason, "    sample \"%s\": %s\n", op->at[i].name,
+                     tsr_message());
         ok = false;
         tsr_status_clear();
     }
     if (checked == 0) {
         printf("%-32s %7d %12s %12s   no gradient\n", op->op, op->n, "", "");
     } else {
-        printf("%-32s %7d %12.2e %12.2e   %s\n%s", op->op, checked, first, second, ok ? "ok" : "FAILED", reason);
+        printf("%-32s %7d %12.2e %12.2e   %s\n%s", op->op, checked, first, second,
+               ok ? "ok" : "FAILED", reason);
     }
     fflush(stdout);
     return ok;
@@ -93,9 +97,10 @@ int cli_gradcheck(int argc, char **argv)
     const cli_flag flags[] = {{"seed", CLI_INT, &seed, "N", "of inputs and cotangents; default 1"}};
     cli_arguments arguments = {
         .usage = "tessera gradcheck [OP ...]",
-        .description = "Compares the derivatives of all operators, or of those named, with central differences in\n"
-                       "f64: the worst error of the first and the second order over each one's samples. Passes\n"
-                       "below 1e-6. Exit status 1 when one fails.",
+        .description =
+            "Compares the derivatives of all operators, or of those named, with central differences in\n"
+            "f64: the worst error of the first and the second order over each one's samples. Passes\n"
+            "below 1e-6. Exit status 1 when one fails.",
         .flags = flags,
         .n_flags = 1,
         .max_positional = sizeof arguments.positional / sizeof arguments.positional[0]};

@@ -14,12 +14,24 @@ static void print_values(const tsr_checkpoint *c)
         const tsr_checkpoint_value *v = tsr_checkpoint_value_at(c, i);
         printf("  %-36s ", v->key);
         switch (v->kind) {
-        case TSR_VALUE_KIND_INT: printf("%" PRId64 "\n", v->u.as_int); break;
-        case TSR_VALUE_KIND_UINT: printf("%" PRIu64 "\n", v->u.as_uint); break;
-        case TSR_VALUE_KIND_DOUBLE: printf("%.15g\n", v->u.as_double); break;
-        case TSR_VALUE_KIND_BOOL: printf("%s\n", v->u.as_bool ? "true" : "false"); break;
-        case TSR_VALUE_KIND_STRING: printf("%.200s\n", v->u.as_string); break;
-        case TSR_VALUE_KIND_BYTES: printf("%zu bytes\n", v->bytes); break;
+        case TSR_VALUE_KIND_INT:
+            printf("%" PRId64 "\n", v->u.as_int);
+            break;
+        case TSR_VALUE_KIND_UINT:
+            printf("%" PRIu64 "\n", v->u.as_uint);
+            break;
+        case TSR_VALUE_KIND_DOUBLE:
+            printf("%.15g\n", v->u.as_double);
+            break;
+        case TSR_VALUE_KIND_BOOL:
+            printf("%s\n", v->u.as_bool ? "true" : "false");
+            break;
+        case TSR_VALUE_KIND_STRING:
+            printf("%.200s\n", v->u.as_string);
+            break;
+        case TSR_VALUE_KIND_BYTES:
+            printf("%zu bytes\n", v->bytes);
+            break;
         }
     }
 }
@@ -39,7 +51,9 @@ static void print_histories(const tsr_checkpoint *c)
     for (int64_t i = 0; i < tsr_checkpoint_history_count(c); i++) {
         const tsr_history *h = tsr_checkpoint_history_at(c, i);
         printf("history %s: %" PRId64 " rows", h->name, h->n_rows);
-        if (h->n_rows > 0) printf(", steps %" PRId64 " to %" PRId64 "; last:", h->steps[0], h->steps[h->n_rows - 1]);
+        if (h->n_rows > 0)
+            printf(", steps %" PRId64 " to %" PRId64 "; last:", h->steps[0],
+                   h->steps[h->n_rows - 1]);
         printf("\n");
         for (int64_t k = 0; k < h->n_columns && h->n_rows > 0; k++) {
             printf("  %-36s %.6g\n", h->columns[k], last_value(h, k));
@@ -78,8 +92,8 @@ static tsr_status print_tensors(tsr_checkpoint *c)
 {
     int64_t n = tsr_checkpoint_count(c), elements = 0, broken = 0;
     uint64_t bytes = 0;
-    printf("tensors: %" PRId64 "\n  %-52s %-5s %-20s %10s %10s %10s %10s\n", n, "name", "type", "shape", "mean",
-           "std", "min", "max");
+    printf("tensors: %" PRId64 "\n  %-52s %-5s %-20s %10s %10s %10s %10s\n", n, "name", "type",
+           "shape", "mean", "std", "min", "max");
     for (int64_t i = 0; i < n; i++) {
         const tsr_checkpoint_entry *e = tsr_checkpoint_at(c, i);
         char shape[TSR_SHAPE_TEXT];
@@ -88,7 +102,8 @@ static tsr_status print_tensors(tsr_checkpoint *c)
         struct statistics s = measure(t);
         tsr_scope_close(&scope, TSR_NO_TENSORS);
         if (t == NULL) return tsr_status_get();
-        printf("  %-52s %-5s %-20s", e->name, tsr_dtype_name(e->dtype), tsr_shape_text(e->shape, shape));
+        printf("  %-52s %-5s %-20s", e->name, tsr_dtype_name(e->dtype),
+               tsr_shape_text(e->shape, shape));
         if (tsr_shape_numel(e->shape) > s.not_finite) {
             printf(" %10.3g %10.3g %10.3g %10.3g", s.mean, s.std, s.min, s.max);
         }
@@ -98,7 +113,8 @@ static tsr_status print_tensors(tsr_checkpoint *c)
         elements += tsr_shape_numel(e->shape);
         bytes += e->bytes;
     }
-    printf("verified: %" PRId64 " tensors, %" PRId64 " elements, %.1f MB\n", n, elements, (double)bytes / 1e6);
+    printf("verified: %" PRId64 " tensors, %" PRId64 " elements, %.1f MB\n", n, elements,
+           (double)bytes / 1e6);
     if (broken == 0) return TSR_STATUS_OK;
     return tsr_fail(TSR_STATUS_NUMERIC, "%" PRId64 " tensors have NaN or infinity in them", broken);
 }
@@ -107,9 +123,10 @@ int cli_inspect(int argc, char **argv)
 {
     cli_arguments arguments = {
         .usage = "tessera inspect CHECKPOINT",
-        .description = "Lists what is in a checkpoint (a file, or the directory of a run: its newest): options and\n"
-                       "other values, histories, tensors with their statistics. All data is read and checked\n"
-                       "against its checksums: exit status 1 when it is damaged, or has NaN or infinity in it.",
+        .description =
+            "Lists what is in a checkpoint (a file, or the directory of a run: its newest): options and\n"
+            "other values, histories, tensors with their statistics. All data is read and checked\n"
+            "against its checksums: exit status 1 when it is damaged, or has NaN or infinity in it.",
         .min_positional = 1,
         .max_positional = 1};
     int status = cli_parse(&arguments, argc, argv);

@@ -24,8 +24,10 @@ static tsr_status parse_counts(const char *text, struct knn *knn)
         if (*p != ',') break;
     }
     if (*p != '\0' || n == 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--k: got \"%.60s\", expected up to %d whole numbers from 1 to %d "
-                        "with commas", text, TSR_KNN_MAX_COUNTS, TSR_KNN_MAX_K);
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--k: got \"%.60s\", expected up to %d whole numbers from 1 to %d "
+                        "with commas",
+                        text, TSR_KNN_MAX_COUNTS, TSR_KNN_MAX_K);
     }
     knn->options.k = knn->k;
     knn->options.n_k = n;
@@ -48,7 +50,8 @@ static tsr_status row(const cli_evaluation_row *r, void *user)
 {
     const struct knn *knn = user;
     tsr_knn_result result;
-    if (tsr_knn_evaluate(&r->train_features, &r->test_features, &knn->options, &result) != TSR_STATUS_OK) {
+    if (tsr_knn_evaluate(&r->train_features, &r->test_features, &knn->options, &result) !=
+        TSR_STATUS_OK) {
         return tsr_status_get();
     }
     char time[CLI_DURATION];
@@ -71,17 +74,19 @@ int cli_knn(int argc, char **argv)
     const cli_flag flags[] = {
         CLI_EVALUATION_FLAGS(e),
         {"k", CLI_TEXT, &counts, "K,...", "numbers of neighbours; default 10,20,100,200"},
-        {"temperature", CLI_DOUBLE, &knn.options.temperature, "T", "of the votes; default 0.07", 1e-3, 100},
+        {"temperature", CLI_DOUBLE, &knn.options.temperature, "T", "of the votes; default 0.07",
+         1e-3, 100},
         CLI_WEIGHTS_FLAGS(e.frozen),
         CLI_FEATURE_FLAGS(e.frozen),
         {"seed", CLI_INT, &seed, "N", "of the untrained network; default 0"},
     };
     cli_arguments arguments = {
         .usage = "tessera knn CHECKPOINT --data DIR [options]",
-        .description = "Classifies test images by their nearest training images, with the features of the\n"
-                       "checkpoint as they are: the quickest measure of what was learnt. The class token of the\n"
-                       "last block, cosine similarity, votes weighted by exp(similarity / T) (Wu et al. 2018;\n"
-                       "iBOT's eval_knn.py). CHECKPOINT is a file, or the directory of a run.",
+        .description =
+            "Classifies test images by their nearest training images, with the features of the\n"
+            "checkpoint as they are: the quickest measure of what was learnt. The class token of the\n"
+            "last block, cosine similarity, votes weighted by exp(similarity / T) (Wu et al. 2018;\n"
+            "iBOT's eval_knn.py). CHECKPOINT is a file, or the directory of a run.",
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,

@@ -27,16 +27,17 @@ static int parse_numbers(const char *name, const char *text, double *values, int
         if (*p == '\0') return n;
         if (*p != ',') break;
     }
-    tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected up to %d positive numbers with commas", name,
-             text, max);
+    tsr_fail(TSR_STATUS_ARGUMENT,
+             "--%s: got \"%.60s\", expected up to %d positive numbers with commas", name, text,
+             max);
     return -1;
 }
 
 static void head(void *user)
 {
     const struct linear *l = user;
-    printf("%-20s %7s %7s %9s %9s\n", "accuracy, %", "top-1", "top-5", l->logistic ? "penalty" : "rate",
-           "time");
+    printf("%-20s %7s %7s %9s %9s\n", "accuracy, %", "top-1", "top-5",
+           l->logistic ? "penalty" : "rate", "time");
 }
 
 static void print_row(const cli_evaluation_row *r, double top1, double top5, double setting)
@@ -97,25 +98,30 @@ int cli_linear(int argc, char **argv)
     int64_t seed = 0;
     const cli_flag flags[] = {
         CLI_EVALUATION_FLAGS(e),
-        {"classifier", CLI_TEXT, &classifier, "KIND", "sgd, or logistic for regression by L-BFGS; default sgd"},
-        {"epochs", CLI_INT, &l.sgd.epochs, "N", "sgd: passes over the features; default 100", 1, 1e6},
+        {"classifier", CLI_TEXT, &classifier, "KIND",
+         "sgd, or logistic for regression by L-BFGS; default sgd"},
+        {"epochs", CLI_INT, &l.sgd.epochs, "N", "sgd: passes over the features; default 100", 1,
+         1e6},
         {"sgd-batch", CLI_INT, &l.sgd.batch, "N", "sgd: images in a step; default 1024", 1, 1e6},
         {"rates", CLI_TEXT, &rates, "R,...",
          "sgd: learning rates for a batch of 256, trained at once; default 1 to 9 times 1e-4 to 1"},
         {"augment", CLI_SWITCH, &l.augment, NULL,
          "sgd: fresh random crops in each epoch, as the authors do; a pass of the network each"},
-        {"penalties", CLI_TEXT, &penalties, "L,...", "logistic: weights of |W|^2; default 0.01,0.1,1"},
-        {"iterations", CLI_INT, &l.regression.iterations, "N", "logistic: at most; default 1000", 1, 1e6},
+        {"penalties", CLI_TEXT, &penalties, "L,...",
+         "logistic: weights of |W|^2; default 0.01,0.1,1"},
+        {"iterations", CLI_INT, &l.regression.iterations, "N", "logistic: at most; default 1000", 1,
+         1e6},
         CLI_WEIGHTS_FLAGS(e.frozen),
         CLI_FEATURE_FLAGS(e.frozen),
         {"seed", CLI_INT, &seed, "N", "of first weights, shuffles and crops; default 0"},
     };
     cli_arguments arguments = {
         .usage = "tessera linear CHECKPOINT --data DIR [options]",
-        .description = "Trains linear classifiers on the features of a checkpoint, which stay as they are, one for\n"
-                       "each learning rate at once, and reports the best on the test images with its rate (iBOT's\n"
-                       "eval_linear_multi.py). Features: class tokens of the last 4 blocks; from dim 768 on, class\n"
-                       "token and mean patch token of the last. CHECKPOINT is a file, or the directory of a run.",
+        .description =
+            "Trains linear classifiers on the features of a checkpoint, which stay as they are, one for\n"
+            "each learning rate at once, and reports the best on the test images with its rate (iBOT's\n"
+            "eval_linear_multi.py). Features: class tokens of the last 4 blocks; from dim 768 on, class\n"
+            "token and mean patch token of the last. CHECKPOINT is a file, or the directory of a run.",
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
@@ -124,10 +130,12 @@ int cli_linear(int argc, char **argv)
     if (status >= 0) return status;
     l.logistic = strcmp(classifier, "logistic") == 0;
     if (!l.logistic && strcmp(classifier, "sgd") != 0) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "--classifier: got \"%.40s\", expected sgd or logistic", classifier);
+        tsr_fail(TSR_STATUS_ARGUMENT, "--classifier: got \"%.40s\", expected sgd or logistic",
+                 classifier);
     }
     if (l.logistic && l.augment) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "--augment: logistic regression sees the same features throughout");
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "--augment: logistic regression sees the same features throughout");
     }
     if (rates != NULL) {
         l.sgd.rates = l.rates;

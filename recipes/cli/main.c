@@ -23,7 +23,8 @@ static void print_help(void)
 {
     printf("Usage: tessera COMMAND ... (tessera COMMAND --help explains one)\n\n"
            "Self-supervised vision learning on CPUs.\n\nCommands:\n");
-    for (int i = 0; i < COMMANDS; i++) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  %-12s %s\n", commands[i].name, commands[i].summary);
     printf("\nFirst steps:\n"
            "  tessera pretrain ibot --data IMAGES --out RUN\n"
            "  tessera knn RUN --data IMAGES\n");
@@ -37,7 +38,11 @@ static void print_help(void)
 static void spin_less(char **argv)
 {
     if (getenv("GOMP_SPINCOUNT") != NULL || getenv("OMP_WAIT_POLICY") != NULL) return;
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv); /* on failure it goes on as it is */
+    char program[4096];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length < 0) return;
+    program[length] = '\0';
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv(program, argv); /* else as it is */
 }
 
 int main(int argc, char **argv)

@@ -40,10 +40,12 @@ static tsr_status noise_load(const void *self, int64_t i, int min_short_side, ts
     const struct noise *noise = self;
     (void)min_short_side;
     (void)warning;
-    if (tsr_image_resize_storage(image, noise->side, noise->side) != TSR_STATUS_OK) return tsr_status_get();
+    if (tsr_image_resize_storage(image, noise->side, noise->side) != TSR_STATUS_OK)
+        return tsr_status_get();
     image->grey = false;
     tsr_rng rng = tsr_rng_make(0, 0, (uint32_t)i, tsr_rng_purpose("noise"));
-    for (int k = 0; k < noise->side * noise->side * 3; k++) image->pixels[k] = (uint8_t)tsr_rng_u32(&rng);
+    for (int k = 0; k < noise->side * noise->side * 3; k++)
+        image->pixels[k] = (uint8_t)tsr_rng_u32(&rng);
     return TSR_STATUS_OK;
 }
 
@@ -72,11 +74,11 @@ struct plan {
 };
 
 struct trial {
-    int64_t batch, micro;                 /* images */
-    int64_t student, teacher;   /* parameters */
-    double bytes, state;                  /* peak; of parameters, gradients, moments and teacher alone */
-    double seconds;                       /* a step */
-    double products;                      /* multiply-adds of a step in matrix products */
+    int64_t batch, micro;     /* images */
+    int64_t student, teacher; /* parameters */
+    double bytes, state;      /* peak; of parameters, gradients, moments and teacher alone */
+    double seconds;           /* a step */
+    double products;          /* multiply-adds of a step in matrix products */
 };
 
 static tsr_status one_step(tsr_trainer *trainer, tsr_loader *loader)
@@ -181,8 +183,9 @@ static void print_time(const struct plan *p, const struct trial *t, int64_t imag
     int64_t steps = images / t->batch, epochs = p->r->train.epochs;
     char epoch[CLI_DURATION], run[CLI_DURATION];
     double of_epoch = (double)steps * t->seconds;
-    printf("time        %.3g s a step of %" PRId64 ", %.3g images/s; an epoch of %" PRId64 " steps %s, the run of %"
-           PRId64 " epochs %s\n", t->seconds, t->batch, (double)t->batch / t->seconds, steps,
+    printf("time        %.3g s a step of %" PRId64 ", %.3g images/s; an epoch of %" PRId64
+           " steps %s, the run of %" PRId64 " epochs %s\n",
+           t->seconds, t->batch, (double)t->batch / t->seconds, steps,
            cli_duration(of_epoch, epoch), epochs, cli_duration(of_epoch * (double)epochs, run));
 }
 
@@ -193,11 +196,16 @@ static void print_plan(const struct plan *p, const struct trial *t, int64_t imag
            (double)t->teacher / 1e6);
     printf("arithmetic  %.3g GFLOP of matrix products an image; %.3g GFLOP/s\n", flops / 1e9,
            flops * (double)t->batch / t->seconds / 1e9);
-    printf("memory      %.3g GB: parameters, gradients, moments and teacher %.3g, activations and batches %.3g; "
-           "%.3g are free\n", t->bytes / gb, t->state / gb, (t->bytes - t->state) / gb, available_bytes() / gb);
+    printf(
+        "memory      %.3g GB: parameters, gradients, moments and teacher %.3g, activations and batches %.3g; "
+        "%.3g are free\n",
+        t->bytes / gb, t->state / gb, (t->bytes - t->state) / gb, available_bytes() / gb);
     print_time(p, t, images);
-    printf("            %s\n", measured ? "measured, with these options" :
-           "extrapolated from a smaller batch: this one does not fit; --micro-batch makes it smaller");
+    printf(
+        "            %s\n",
+        measured
+            ? "measured, with these options"
+            : "extrapolated from a smaller batch: this one does not fit; --micro-batch makes it smaller");
 }
 
 static tsr_status make_plan(const struct plan *p, int64_t images)
@@ -205,11 +213,13 @@ static tsr_status make_plan(const struct plan *p, int64_t images)
     const tsr_train_options *train = &p->r->train;
     int64_t micro = train->micro_batch > 0 ? train->micro_batch : train->batch;
     if (train->batch > images) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--batch: %" PRId64 " is more than the images there are (%" PRId64 ")",
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--batch: %" PRId64 " is more than the images there are (%" PRId64 ")",
                         train->batch, images);
     }
     if (train->batch % micro != 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--micro-batch: %" PRId64 " does not divide --batch %" PRId64, micro,
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--micro-batch: %" PRId64 " does not divide --batch %" PRId64, micro,
                         train->batch);
     }
     struct trial small = {.batch = TRIAL < micro ? TRIAL : micro};
@@ -245,14 +255,16 @@ static int run(cli_recipe *r, int argc, char **argv)
          "or how many there will be (noise is used); default 1281167, ImageNet-1k", 1, 1e12},
         CLI_PRESET_FLAG(*r),
         {"seed", CLI_INT, &seed, "N", "of a run; default 0"},
-        {"workers", CLI_INT, &plan.workers, "N", "loader threads; default: as many as --threads", 0, 256},
+        {"workers", CLI_INT, &plan.workers, "N", "loader threads; default: as many as --threads", 0,
+         256},
     };
     char usage[128];
     snprintf(usage, sizeof usage, "tessera plan %s [--data DIR] [options]", r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
-        .description = "Takes a few steps of a run, writes nothing, and says how much memory, arithmetic and time all\n"
-                       "of it will take here. Options are those of tessera pretrain.",
+        .description =
+            "Takes a few steps of a run, writes nothing, and says how much memory, arithmetic and time all\n"
+            "of it will take here. Options are those of tessera pretrain.",
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .tables = r->tables,

@@ -52,9 +52,11 @@ static int list_recipes(const char *command)
 {
     int n;
     const tsr_recipe *const *recipes = tsr_recipes(&n);
-    printf("Usage: tessera %s RECIPE [options] (tessera %s RECIPE --help)\n\nRecipes:\n", command, command);
+    printf("Usage: tessera %s RECIPE [options] (tessera %s RECIPE --help)\n\nRecipes:\n", command,
+           command);
     for (int i = 0; i < n; i++) {
-        printf("  %-10s %s\n  %10s %s\n", recipes[i]->name, recipes[i]->title, "", recipes[i]->paper);
+        printf("  %-10s %s\n  %10s %s\n", recipes[i]->name, recipes[i]->title, "",
+               recipes[i]->paper);
     }
     return CLI_OK;
 }
@@ -63,7 +65,8 @@ static void describe(cli_recipe *r)
 {
     const tsr_recipe *recipe = r->recipe;
     size_t size = sizeof r->description;
-    size_t used = (size_t)snprintf(r->description, size, "%s.\n%s.\nPresets:", recipe->title, recipe->paper);
+    size_t used =
+        (size_t)snprintf(r->description, size, "%s.\n%s.\nPresets:", recipe->title, recipe->paper);
     for (int i = 0; i < recipe->n_presets && used < size; i++) {
         used += (size_t)snprintf(r->description + used, size - used, "\n  %-14s %s",
                                  recipe->presets[i].name, recipe->presets[i].meaning);

@@ -57,7 +57,8 @@ void cli_report_problems(tsr_dataset *data)
     int64_t skipped, n = tsr_dataset_problems(data, &first, 1, &skipped);
     if (n == 0) return;
     fprintf(stderr,
-            "warning: %" PRId64 " images are damaged, %" PRId64 " of them were replaced by others; the "
+            "warning: %" PRId64 " images are damaged, %" PRId64
+            " of them were replaced by others; the "
             "first: %s\n",
             n, skipped, first.text);
 }

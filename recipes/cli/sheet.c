@@ -6,10 +6,13 @@
 tsr_status cli_sheet_open(tsr_image *sheet, int64_t height, int64_t width)
 {
     if (height > TSR_IMAGE_MAX_SIDE || width > TSR_IMAGE_MAX_SIDE) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "the sheet would have %" PRId64 " x %" PRId64
-                        " pixels; ask for fewer pictures", width, height);
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "the sheet would have %" PRId64 " x %" PRId64
+                        " pixels; ask for fewer pictures",
+                        width, height);
     }
-    if (tsr_image_resize_storage(sheet, (int)height, (int)width) != TSR_STATUS_OK) return tsr_status_get();
+    if (tsr_image_resize_storage(sheet, (int)height, (int)width) != TSR_STATUS_OK)
+        return tsr_status_get();
     memset(sheet->pixels, 255, (size_t)(height * width * 3));
     return TSR_STATUS_OK;
 }

@@ -18,13 +18,17 @@ tsr_checkpoint *tsr_checkpoint_open_run(const char *file_or_directory,
         int64_t step;
         if (tsr_checkpoint_latest(file_or_directory, &step) != TSR_STATUS_OK) return NULL;
         if (step < 0) {
-            tsr_fail(TSR_STATUS_ARGUMENT, "%s: no checkpoint in this directory; give a checkpoint or the --out "
-                     "of a run", file_or_directory);
+            tsr_fail(TSR_STATUS_ARGUMENT,
+                     "%s: no checkpoint in this directory; give a checkpoint or the --out "
+                     "of a run",
+                     file_or_directory);
             return NULL;
         }
         if (tsr_checkpoint_path(file_or_directory, step, path) == NULL) return NULL;
-    } else if (snprintf(path, TSR_CHECKPOINT_PATH, "%s", file_or_directory) >= TSR_CHECKPOINT_PATH) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "checkpoint: the path is longer than %d bytes", TSR_CHECKPOINT_PATH - 1);
+    } else if (snprintf(path, TSR_CHECKPOINT_PATH, "%s", file_or_directory) >=
+               TSR_CHECKPOINT_PATH) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "checkpoint: the path is longer than %d bytes",
+                 TSR_CHECKPOINT_PATH - 1);
         return NULL;
     }
     return tsr_checkpoint_open(path);
@@ -37,14 +41,16 @@ tsr_status tsr_backbone_options(const tsr_checkpoint *c, tsr_train_options *opti
     tsr_train_options read;
     if (tsr_options_default(table, n, &read) != TSR_STATUS_OK) return tsr_status_get();
     if (tsr_checkpoint_value_find(c, "option.model") == NULL) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "the checkpoint records no options of a training run "
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "the checkpoint records no options of a training run "
                         "(option.model is missing), so its network is not known");
     }
     for (int i = 0; i < n; i++) {
         char key[96];
         const char *text;
         snprintf(key, sizeof key, "option.%s", table[i].name);
-        if (tsr_checkpoint_value_find(c, key) == NULL) continue; /* it is newer than the checkpoint */
+        if (tsr_checkpoint_value_find(c, key) == NULL)
+            continue; /* it is newer than the checkpoint */
         if (tsr_checkpoint_get_string(c, key, &text) != TSR_STATUS_OK ||
             tsr_option_set(&table[i], &read, text) != TSR_STATUS_OK) {
             return tsr_status_get();
@@ -61,15 +67,19 @@ static tsr_status find_prefix(const tsr_checkpoint *c, const char *weights, char
     if (tsr_checkpoint_get_string(c, "feature", &feature) != TSR_STATUS_OK) return tsr_status_get();
     const char *dot = strchr(feature, '.');
     if (dot == NULL || strlen(feature) > 100) {
-        return tsr_fail(TSR_STATUS_FORMAT, "the checkpoint's value \"feature\" is \"%.60s\", expected "
-                        "\"network.part\"", feature);
+        return tsr_fail(TSR_STATUS_FORMAT,
+                        "the checkpoint's value \"feature\" is \"%.60s\", expected "
+                        "\"network.part\"",
+                        feature);
     }
     int length = weights != NULL ? (int)strlen(weights) : (int)(dot - feature);
-    snprintf(prefix, 128, "%.*s/%s.", length > 20 ? 20 : length, weights != NULL ? weights : feature, dot + 1);
+    snprintf(prefix, 128, "%.*s/%s.", length > 20 ? 20 : length,
+             weights != NULL ? weights : feature, dot + 1);
     return TSR_STATUS_OK;
 }
 
-static const tsr_checkpoint_entry *find(const tsr_checkpoint *c, const char *prefix, const char *name)
+static const tsr_checkpoint_entry *find(const tsr_checkpoint *c, const char *prefix,
+                                        const char *name)
 {
     char full[256];
     snprintf(full, sizeof full, "%s%s", prefix, name);
@@ -81,19 +91,22 @@ static bool holds(const tsr_checkpoint *c, const char *prefix, const tsr_vit_con
 {
     int64_t grid = v->image_size / v->patch_size;
     const tsr_checkpoint_entry *position = find(c, prefix, "pos_embed");
-    bool fits = position != NULL &&
-                tsr_shape_equal(position->shape, TSR_SHAPE(1, 1 + grid * grid, v->dim));
+    bool fits =
+        position != NULL && tsr_shape_equal(position->shape, TSR_SHAPE(1, 1 + grid * grid, v->dim));
     for (int64_t i = 0; i < v->depth && fits; i++) {
         char name[64];
         snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.fc1.weight", i);
         const tsr_checkpoint_entry *e = find(c, prefix, name);
-        fits = e != NULL && tsr_shape_equal(e->shape, TSR_SHAPE((int64_t)((double)v->dim * v->mlp_ratio),
-                                                                v->dim));
+        fits =
+            e != NULL &&
+            tsr_shape_equal(e->shape, TSR_SHAPE((int64_t)((double)v->dim * v->mlp_ratio), v->dim));
     }
     if (!fits) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "the checkpoint has no backbone %s* of the model that its options "
-                 "describe (dim %" PRId64 ", depth %" PRId64 ", %" PRId64 " pixels, patch %" PRId64 ")", prefix,
-                 v->dim, v->depth, v->image_size, v->patch_size);
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "the checkpoint has no backbone %s* of the model that its options "
+                 "describe (dim %" PRId64 ", depth %" PRId64 ", %" PRId64 " pixels, patch %" PRId64
+                 ")",
+                 prefix, v->dim, v->depth, v->image_size, v->patch_size);
     }
     return fits;
 }
@@ -222,9 +235,12 @@ static int64_t feature_size(const tsr_vit *vit, const tsr_extract_options *o)
     int64_t blocks = o->last_blocks > 0 ? o->last_blocks : 1;
     if (vit == NULL) return 3 * (int64_t)o->size * o->size;
     switch (o->pooling) {
-    case TSR_POOLING_CLASS: return blocks * vit->config.dim;
-    case TSR_POOLING_MEAN: return vit->config.dim;
-    case TSR_POOLING_BOTH: return (blocks + 1) * vit->config.dim;
+    case TSR_POOLING_CLASS:
+        return blocks * vit->config.dim;
+    case TSR_POOLING_MEAN:
+        return vit->config.dim;
+    case TSR_POOLING_BOTH:
+        return (blocks + 1) * vit->config.dim;
     }
     return 0;
 }
@@ -272,8 +288,8 @@ static tsr_status fill(const tsr_vit *vit, tsr_loader *loader, const tsr_extract
     return tsr_status_get();
 }
 
-static tsr_status extract(const tsr_vit *vit, tsr_dataset *data, const tsr_extract_options *o, int size,
-                          tsr_features *out)
+static tsr_status extract(const tsr_vit *vit, tsr_dataset *data, const tsr_extract_options *o,
+                          int size, tsr_features *out)
 {
     tsr_view_spec spec = o->augment ? tsr_view_linear(size) : tsr_view_eval(size);
     tsr_views views = {&spec, 1};
@@ -302,10 +318,11 @@ tsr_status tsr_features_extract(const tsr_vit *vit, tsr_dataset *data,
     if (data == NULL || (vit == NULL && o.size < 1)) {
         return tsr_fail(TSR_STATUS_ARGUMENT, "features: no data set, or raw pixels of no size");
     }
-    if (vit != NULL && (o.last_blocks < 0 || o.last_blocks > vit->config.depth ||
-                        o.last_blocks > MAX_BLOCKS)) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--last-blocks: got %d, the network has %" PRId64 " blocks",
-                        o.last_blocks, vit->config.depth);
+    if (vit != NULL &&
+        (o.last_blocks < 0 || o.last_blocks > vit->config.depth || o.last_blocks > MAX_BLOCKS)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--last-blocks: got %d, the network has %" PRId64 " blocks", o.last_blocks,
+                        vit->config.depth);
     }
     int size = o.size > 0 ? o.size : (int)vit->config.image_size;
     bool whole = o.limit <= 0 || o.limit >= tsr_dataset_count(data);

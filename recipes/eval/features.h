@@ -30,9 +30,10 @@ TSR_API tsr_vit *tsr_backbone_untrained(const tsr_vit *like, uint64_t seed);
 
 /* The authors' ways to make a feature of tokens (eval_linear.py, --avgpool_patchtokens). */
 typedef enum tsr_pooling {
-    TSR_POOLING_CLASS = 0, /* class tokens of the last n blocks, each through the final norm, concatenated */
-    TSR_POOLING_MEAN,      /* the mean of the last block's patch tokens, without the final norm (BEiT) */
-    TSR_POOLING_BOTH,      /* class tokens as above, then the mean of the last block's patch tokens, normed */
+    TSR_POOLING_CLASS =
+        0, /* class tokens of the last n blocks, each through the final norm, concatenated */
+    TSR_POOLING_MEAN, /* the mean of the last block's patch tokens, without the final norm (BEiT) */
+    TSR_POOLING_BOTH, /* class tokens as above, then the mean of the last block's patch tokens, normed */
 } tsr_pooling;
 
 typedef struct tsr_extract_options {
