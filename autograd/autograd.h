@@ -321,7 +321,8 @@ typedef struct tsr_gradcheck_report {
 TSR_API tsr_status tsr_gradcheck(tsr_function *f, void *user, tsr_tensors inputs, int n_outputs,
                                  const tsr_gradcheck_options *options,
                                  tsr_gradcheck_report *report);
-/* The same for the gradient function itself: (inputs, cotangents) -> gradients, by create_graph. */
+/* The same for the gradient function itself, (inputs, cotangents) -> gradients: its derivative by create_graph, against
+ * differences of the gradients that plain backward gives. So a fused op's definition is compared with its kernel too. */
 TSR_API tsr_status tsr_gradgradcheck(tsr_function *f, void *user, tsr_tensors inputs, int n_outputs,
                                      const tsr_gradcheck_options *options,
                                      tsr_gradcheck_report *report);

@@ -242,9 +242,10 @@ static void gradient_function(tsr_tensors inputs, tsr_tensor **outputs, int n_ou
         for (int i = 0; i < s->n_inputs; i++) {
             if (s->wanted[i]) wanted[n_wanted++] = inputs.at[i];
         }
-        tsr_backward_options create = {.create_graph = true};
+        /* The numeric side differentiates what training runs: a fused op's kernel, not its definition. */
+        tsr_backward_options options = {.create_graph = own == NULL};
         tsr_grad(tape, (tsr_tensors){recorded, n}, (tsr_tensors){v, n},
-                 (tsr_tensors){wanted, n_wanted}, outputs, &create);
+                 (tsr_tensors){wanted, n_wanted}, outputs, &options);
     }
     (void)n_outputs;
     tsr_recording_set(was);
