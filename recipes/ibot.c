@@ -14,7 +14,7 @@
 
 struct options {
     int64_t out_dim, patch_out_dim, head_hidden, head_bottleneck;
-    bool shared_head, norm_last_layer;
+    bool shared_head, shared_head_teacher, norm_last_layer;
     int64_t local_crops, local_size;
     tsr_list global_scale, local_scale;
     double student_temp;
@@ -44,6 +44,9 @@ static const tsr_option option_table[] = {
      "width of the head's bottleneck", "head.py iBOTHead"},
     {"shared-head", TSR_OPTION_BOOL, AT(shared_head), "true", 0, 0, NULL,
      "one projection for class and patch tokens", "published recipes; paper, table 9"},
+    {"shared-head-teacher", TSR_OPTION_BOOL, AT(shared_head_teacher), "true", 0, 0, NULL,
+     "the same of the teacher; always so where the student's is shared",
+     "main_ibot.py --shared_head_teacher"},
     {"norm-last-layer", TSR_OPTION_BOOL, AT(norm_last_layer), "false", 0, 0, NULL,
      "keep the prototypes' norms at 1: steadier, for large models", "published ViT-S recipe"},
     {"local-crops", TSR_OPTION_INT, AT(local_crops), "10", 0, 64, NULL, "L: small crops an image",
@@ -121,6 +124,13 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
                  "--pred-ratio and --pred-ratio-var as many as each other");
         return -1;
     }
+    if (!o->shared_head && o->shared_head_teacher && o->patch_out_dim != o->out_dim) {
+        tsr_fail(
+            TSR_STATUS_ARGUMENT,
+            "ibot: a teacher with one layer for class and patches needs --patch-out-dim equal to "
+            "--out-dim, or --shared-head-teacher false");
+        return -1;
+    }
     int n = 0, size = (int)build->train->image_size;
     specs[n++] = tsr_view_ibot_global1(size);
     specs[n++] = tsr_view_ibot_global2(size);
@@ -152,6 +162,11 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
 
 /* ---- networks: main_ibot.py, train_ibot ---- */
 
+static bool teacher_is_shared(const struct options *o)
+{
+    return o->shared_head || o->shared_head_teacher;
+}
+
 static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
 {
     const struct options *o = build->options;
@@ -160,13 +175,14 @@ static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
     vit.dtype = build->dtype;
     vit.drop_path = is_student ? o->drop_path : 0.0;
     vit.masked = is_student;
+    bool shared = is_student ? o->shared_head : teacher_is_shared(o);
     tsr_head_config head = {
         .dim = vit.dim,
         .out_dim = o->out_dim,
-        .patch_out_dim = o->shared_head ? 0 : o->patch_out_dim,
+        .patch_out_dim = shared ? 0 : o->patch_out_dim,
         .hidden = o->head_hidden,
         .bottleneck = o->head_bottleneck,
-        .patch_layer = o->shared_head ? TSR_PATCH_LAYER_SHARED : TSR_PATCH_LAYER_SEPARATE,
+        .patch_layer = shared ? TSR_PATCH_LAYER_SHARED : TSR_PATCH_LAYER_SEPARATE,
         .norm_last_layer = o->norm_last_layer,
         .dtype = build->dtype,
     };
@@ -176,7 +192,7 @@ static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
 static tsr_module *make_state(const tsr_build *build, struct ibot *ibot)
 {
     const struct options *o = build->options;
-    int64_t patch_out = o->shared_head ? o->out_dim : o->patch_out_dim;
+    int64_t patch_out = teacher_is_shared(o) ? o->out_dim : o->patch_out_dim;
     tsr_module *m = tsr_module_new(sizeof *m, "ibot_loss", build->dtype);
     if (m == NULL) return NULL;
     ibot->center = tsr_module_buffer(m, "center", build->dtype, TSR_SHAPE(1, o->out_dim), 0.0);
