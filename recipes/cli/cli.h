@@ -58,12 +58,14 @@ typedef struct cli_recipe {
     void *options;
     cli_table tables[2]; /* training, the recipe's */
     const char *preset;  /* what --preset gave; for a flag of this name */
-    char description[1024];
+    char description[2048];
 } cli_recipe;
 
 /* argv[1] names the recipe; defaults, then --preset, wherever it stands: single options override it. -1: go on with
  * cli_parse(argc - 1, argv + 1); else the exit status, and what was wrong has been said (or the recipes were listed). */
 int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv);
+/* about and the presets, for --help; r->description is that of the recipe at first. */
+const char *cli_recipe_describe(cli_recipe *r, const char *about);
 void cli_recipe_close(cli_recipe *r);
 #define CLI_PRESET_FLAG(r)                                                                         \
     {                                                                                              \

@@ -211,9 +211,10 @@ static int run(cli_recipe *r, int argc, char **argv)
              r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
-        .description =
+        .description = cli_recipe_describe(
+            r,
             "Says what a data set is, and draws the first images of a run with this seed and all their\n"
-            "views. Options are those of tessera pretrain; some have no influence here.",
+            "views. Options are those of tessera pretrain; some have no influence here."),
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .tables = r->tables,

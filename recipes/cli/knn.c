@@ -13,25 +13,19 @@ struct knn {
 /* "10,20": whole numbers with commas */
 static tsr_status parse_counts(const char *text, struct knn *knn)
 {
-    const char *p = text;
-    int n = 0;
-    for (;; p++) {
+    knn->options.k = knn->k;
+    for (const char *p = text;; p++) {
         char *end;
         long long k = strtoll(p, &end, 10);
-        if (end == p || k < 1 || k > TSR_KNN_MAX_K || n == TSR_KNN_MAX_COUNTS) break;
-        knn->k[n++] = k;
+        if (end == p || k < 1 || k > TSR_KNN_MAX_K || knn->options.n_k == TSR_KNN_MAX_COUNTS) break;
+        knn->k[knn->options.n_k++] = k;
         p = end;
+        if (*p == '\0') return TSR_STATUS_OK;
         if (*p != ',') break;
     }
-    if (*p != '\0' || n == 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT,
-                        "--k: got \"%.60s\", expected up to %d whole numbers from 1 to %d "
-                        "with commas",
-                        text, TSR_KNN_MAX_COUNTS, TSR_KNN_MAX_K);
-    }
-    knn->options.k = knn->k;
-    knn->options.n_k = n;
-    return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_ARGUMENT,
+                    "--k: got \"%.60s\", expected up to %d whole numbers from 1 to %d with commas",
+                    text, TSR_KNN_MAX_COUNTS, TSR_KNN_MAX_K);
 }
 
 static void head(void *user)

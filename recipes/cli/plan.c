@@ -262,9 +262,10 @@ static int run(cli_recipe *r, int argc, char **argv)
     snprintf(usage, sizeof usage, "tessera plan %s [--data DIR] [options]", r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
-        .description =
+        .description = cli_recipe_describe(
+            r,
             "Takes a few steps of a run, writes nothing, and says how much memory, arithmetic and time all\n"
-            "of it will take here. Options are those of tessera pretrain.",
+            "of it will take here. Options are those of tessera pretrain."),
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0],
         .tables = r->tables,

@@ -61,16 +61,16 @@ static int list_recipes(const char *command)
     return CLI_OK;
 }
 
-static void describe(cli_recipe *r)
+const char *cli_recipe_describe(cli_recipe *r, const char *about)
 {
-    const tsr_recipe *recipe = r->recipe;
     size_t size = sizeof r->description;
-    size_t used =
-        (size_t)snprintf(r->description, size, "%s.\n%s.\nPresets:", recipe->title, recipe->paper);
-    for (int i = 0; i < recipe->n_presets && used < size; i++) {
-        used += (size_t)snprintf(r->description + used, size - used, "\n  %-14s %s",
-                                 recipe->presets[i].name, recipe->presets[i].meaning);
+    size_t used = (size_t)snprintf(r->description, size, "%s\nPresets:", about);
+    for (int i = 0; i < r->recipe->n_presets && used < size; i++) {
+        const tsr_preset *p = &r->recipe->presets[i];
+        used += (size_t)snprintf(r->description + used, size - used, "\n  %-14s %s", p->name,
+                                 p->meaning);
     }
+    return r->description;
 }
 
 int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
@@ -97,7 +97,9 @@ int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
     for (int t = 0; t < 2; t++) {
         tsr_options_default(r->tables[t].at, r->tables[t].n, r->tables[t].options);
     }
-    describe(r);
+    char about[512];
+    snprintf(about, sizeof about, "%s.\n%s.", r->recipe->title, r->recipe->paper);
+    cli_recipe_describe(r, about);
     const char *preset = find_preset(argc, argv);
     if (preset == NULL || use_preset(r, preset) == TSR_STATUS_OK) return -1;
     cli_report();

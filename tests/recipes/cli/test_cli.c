@@ -1,0 +1,526 @@
+/* The program as a user meets it: what it prints, what it writes, its exit status. */
+#include "tests/recipes/data/files.h"
+
+#include "recipes/eval/features.h"
+#include "recipes/recipes.h"
+
+#include <sys/wait.h>
+
+static char text[1 << 18]; /* what the last run printed */
+
+#define SMALL                                                                                      \
+    " --image-size 8 --patch-size 4 --dim 16 --depth 3 --heads 2 --out-dim 16 --patch-out-dim 16"  \
+    " --head-hidden 16 --head-bottleneck 8 --local-crops 2 --local-size 4 --batch 8 --epochs 1"
+
+/* A shell command, in which $t is the program and $d the test's folder. Its exit status; text holds what it printed. */
+static int shell(const char *command)
+{
+    setenv("t", getenv("TSR_PROGRAM"), 1);
+    setenv("d", test_folder, 1);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    size_t n = fread(text, 1, sizeof text - 1, pipe);
+    text[n] = '\0';
+    int status = pclose(pipe);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* tessera with these arguments; errors go to text too. */
+static int run(const char *arguments)
+{
+    char command[2048];
+    snprintf(command, sizeof command, "\"$t\" %s 2>&1", arguments);
+    return shell(command);
+}
+
+#define assert_run(arguments, status)                                                              \
+    do {                                                                                           \
+        int got_ = run(arguments);                                                                 \
+        if (got_ != (status)) fail_msg("%s: exit status %d:\n%s", arguments, got_, text);          \
+    } while (0)
+
+#define assert_says(wanted)                                                                        \
+    do {                                                                                           \
+        if (strstr(text, wanted) == NULL) fail_msg("no \"%s\" in:\n%s", wanted, text);             \
+    } while (0)
+
+static int lines(void)
+{
+    int n = 0;
+    for (const char *p = text; *p != '\0'; p++) n += *p == '\n';
+    return n;
+}
+
+/* The numbers after a row's name. */
+static int row_numbers(const char *name, double *numbers, int max)
+{
+    const char *p = strstr(text, name);
+    if (p == NULL) fail_msg("no row \"%s\" in:\n%s", name, text);
+    p += strlen(name);
+    int n = 0;
+    while (n < max) {
+        char *end;
+        double x = strtod(p, &end);
+        if (end == p || memchr(p, '\n', (size_t)(end - p)) != NULL) break;
+        numbers[n++] = x;
+        p = end;
+    }
+    return n;
+}
+
+/* Two parts of an IDX set in $d/data, a run of six steps in $d/run. */
+static int make_run(void **state)
+{
+    (void)state;
+    strcpy(test_folder, "/tmp/tessera-cli-XXXXXX");
+    if (mkdtemp(test_folder) == NULL) return 1;
+    make_folder("data");
+    write_idx("data/train", 48, 4);
+    write_idx("data/t10k", 16, 4);
+    assert_run("pretrain ibot --data $d/data --out $d/run" SMALL, 0);
+    return 0;
+}
+
+static int remove_run(void **state)
+{
+    (void)state;
+    return nftw(test_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static const char *const commands[] = {"pretrain ibot", "plan ibot", "data ibot",
+                                       "knn",           "linear",    "features",
+                                       "attention",     "inspect",   "gradcheck"};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+/* ---- help ---- */
+
+static void test_cli__help_lists_every_command(void **state)
+{
+    (void)state;
+    assert_run("--help", 0);
+    for (int i = 0; i < COMMANDS; i++) {
+        char line[64];
+        snprintf(line, sizeof line, "\n  %.*s ", (int)strcspn(commands[i], " "), commands[i]);
+        assert_says(line);
+    }
+    assert_run("", 2);
+    assert_run("--version", 0);
+    assert_int_equal(strncmp(text, "tessera ", 8), 0);
+}
+
+static void test_cli__every_command_explains_itself(void **state)
+{
+    (void)state;
+    for (int i = 0; i < COMMANDS; i++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "%s --help", commands[i]);
+        assert_run(arguments, 0);
+        assert_int_equal(strncmp(text, "Usage: tessera ", 15), 0);
+        assert_says("\n  --threads N");
+        assert_says("\n  --help");
+    }
+}
+
+static void test_cli__help_has_every_option_of_a_recipe(void **state)
+{
+    (void)state;
+    int n_recipes, n_train;
+    const tsr_recipe *const *recipes = tsr_recipes(&n_recipes);
+    const tsr_option *train = tsr_train_option_table(&n_train);
+    static const char *const with_tables[] = {"pretrain", "plan", "data"};
+    for (int i = 0; i < n_recipes * 3; i++) {
+        const tsr_recipe *r = recipes[i / 3];
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "%s %s --help", with_tables[i % 3], r->name);
+        assert_run(arguments, 0);
+        for (int k = 0; k < n_train + r->n_options; k++) {
+            const tsr_option *o = k < n_train ? &train[k] : &r->options[k - n_train];
+            char flag[96];
+            snprintf(flag, sizeof flag, "\n  --%s ", o->name);
+            assert_says(flag);
+            assert_says(o->meaning);
+        }
+        for (int k = 0; k < r->n_presets; k++) assert_says(r->presets[k].name);
+    }
+}
+
+/* The page is made of --help; nothing may get lost on the way. */
+static void test_cli__manual_has_every_flag(void **state)
+{
+    (void)state;
+    if (getenv("TSR_MAN_PAGE") == NULL) skip();
+    assert_int_equal(
+        shell(
+            "for c in 'pretrain ibot' 'plan ibot' 'data ibot' knn linear features attention inspect "
+            "gradcheck; do \"$t\" $c --help | sed -n 's/^  \\(--[a-z0-9-]*\\).*/\\1/p'; done | sort -u "
+            "> $d/help; sed -n 's/^\\.B //p' \"$TSR_MAN_PAGE\" | tr -d '\\\\' | cut -d ' ' -f 1 | "
+            "grep ^-- | sort -u > $d/man; diff $d/help $d/man && wc -l < $d/man"),
+        0);
+    assert_true(atoi(text) > 60);
+}
+
+static void test_cli__completes_commands_recipes_and_options(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"COMP_WORDS=(tessera kn) COMP_CWORD=1", "knn\n"},
+        {"COMP_WORDS=(tessera pretrain ib) COMP_CWORD=2", "ibot\n"},
+        {"COMP_WORDS=(tessera pretrain ibot --local-s) COMP_CWORD=3",
+         "--local-size --local-scale\n"},
+        {"COMP_WORDS=(tessera knn RUN --te) COMP_CWORD=3",
+         "--test-data --test-images --temperature\n"},
+        {"COMP_WORDS=(tessera knn RUN x) COMP_CWORD=3", "\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char command[512];
+        snprintf(
+            command, sizeof command,
+            "bash -c 'PATH=${t%%/*}:$PATH; . \"$TSR_COMPLETION\"; %s; _tessera; echo \"${COMPREPLY[@]}\"'",
+            cases[i][0]);
+        assert_int_equal(shell(command), 0);
+        assert_string_equal(text, cases[i][1]);
+    }
+}
+
+/* ---- errors ---- */
+
+static void test_cli__wrong_usage_exits_2(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"frobnicate", "there is no command \"frobnicate\""},
+        {"pretrain nothing", "nothing"},
+        {"pretrain ibot --data x", "--data and --out are needed"},
+        {"pretrain ibot --preset nothing", "--preset: ibot has no preset \"nothing\"; it has: "},
+        {"pretrain ibot --batch 0", "--batch: got \"0\", expected a whole number from 1 to"},
+        {"plan ibot --batch many", "--batch: got \"many\""},
+        {"data ibot", "--data is needed"},
+        {"data ibot --data x --images 0",
+         "--images: got \"0\", expected a whole number from 1 to 1000"},
+        {"knn", "an argument is missing"},
+        {"knn a b", "\"b\": one argument too many"},
+        {"knn x", "--data is needed"},
+        {"knn x --data", "--data: a value is missing"},
+        {"knn x --data y --k 0", "--k: got \"0\", expected"},
+        {"knn x --data y --k 10,", "--k: got \"10,\", expected"},
+        {"knn x --data y --temperature 0", "--temperature: got \"0\", expected a number from"},
+        {"knn x --data y --avgpool 3", "--avgpool: got \"3\", expected a whole number from 0 to 2"},
+        {"linear x --data y --classifier svm",
+         "--classifier: got \"svm\", expected sgd or logistic"},
+        {"linear x --data y --rates 1,-1", "--rates: got \"1,-1\", expected"},
+        {"linear x --data y --penalties x", "--penalties: got \"x\", expected"},
+        {"linear x --data y --classifier logistic --augment", "--augment: logistic regression"},
+        {"features x --data y", "--data and --out are needed"},
+        {"attention x --out y", "--out and one of --image and --data are needed"},
+        {"attention x --out y --image a --data b",
+         "--out and one of --image and --data are needed"},
+        {"inspect", "an argument is missing"},
+        {"gradcheck nothing", "there is no op \"nothing\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_run(cases[i][0], 2);
+        assert_int_equal(strncmp(text, "tessera: ", 9), 0);
+        assert_says(cases[i][1]);
+        assert_true(lines() <= 2); /* the message, and perhaps the usage */
+    }
+    for (int i = 0; i < COMMANDS; i++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "%s --frobnicate", commands[i]);
+        assert_run(arguments, 2);
+        assert_says("--frobnicate: no such option");
+    }
+}
+
+static void test_cli__failures_exit_1_with_one_line(void **state)
+{
+    (void)state;
+    make_folder("empty");
+    make_folder("flat");
+    write_jpeg("flat/one.jpg", 20, 20, 10);
+    write_file("not-a-checkpoint", "hello, world: this is no checkpoint", 35);
+    static const char *const cases[][2] = {
+        {"knn $d/nothing --data $d/data", "nothing"},
+        {"knn $d/empty --data $d/data", "no checkpoint in this directory"},
+        {"knn $d/not-a-checkpoint --data $d/data", "not-a-checkpoint"},
+        {"knn $d/run --data $d/nothing", "nothing"},
+        {"knn $d/run --data $d/flat", "'test'"},
+        {"knn $d/run --data $d/data --weights both",
+         "--weights: got \"both\", expected teacher or student"},
+        {"linear $d/run --data $d/flat --test-data $d/data", "has no labels"},
+        {"features $d/run --data $d/data --out $d/no/folder", "no/folder"},
+        {"features $d/run --data $d/data --out $d/f --last-blocks 9",
+         "--last-blocks: got 9, the network has 3"},
+        {"attention $d/run --image $d/nothing.jpg --out $d/a.jpg", "nothing.jpg"},
+        {"attention $d/run --data $d/data --index 48 --out $d/a.jpg", "48"},
+        {"attention $d/run --data $d/data --size 3 --out $d/a.jpg",
+         "--size: 3 is smaller than a patch (4)"},
+        {"inspect $d/not-a-checkpoint", "not-a-checkpoint"},
+        {"data ibot --data $d/empty", "empty"},
+        {"plan ibot --images 10 --batch 64", "--batch: 64 is more than the images there are (10)"},
+        {"plan ibot --images 100 --batch 10 --micro-batch 3",
+         "--micro-batch: 3 does not divide --batch 10"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char command[512];
+        snprintf(command, sizeof command, "\"$t\" %s 2>&1 >/dev/null", cases[i][0]);
+        if (shell(command) != 1) fail_msg("%s: %s", cases[i][0], text);
+        assert_int_equal(strncmp(text, "tessera: ", 9), 0);
+        assert_says(cases[i][1]);
+        assert_int_equal(lines(), 1);
+    }
+}
+
+/* ---- evaluations ---- */
+
+static tsr_checkpoint *open_run(void)
+{
+    char path[TSR_CHECKPOINT_PATH];
+    tsr_checkpoint *c = tsr_checkpoint_open_run(file_path("run"), path);
+    assert_ok();
+    return c;
+}
+
+/* Features as the library gives them. */
+static tsr_features library_features(const char *split, const tsr_extract_options *options)
+{
+    tsr_checkpoint *c = open_run();
+    tsr_vit *vit = tsr_backbone_load(c, NULL);
+    tsr_dataset *data = tsr_dataset_open(file_path("data"), split);
+    tsr_features features = {0};
+    tsr_features_extract(vit, data, options, &features);
+    assert_ok();
+    tsr_dataset_close(&data);
+    tsr_module_free(&vit);
+    tsr_checkpoint_close(&c);
+    return features;
+}
+
+static void test_cli__knn_prints_what_the_library_finds(void **state)
+{
+    (void)state;
+    tsr_features train = library_features("train", &(tsr_extract_options){0});
+    tsr_features test = library_features("test", &(tsr_extract_options){0});
+    int64_t k[] = {1, 5};
+    tsr_knn_result result;
+    tsr_knn_evaluate(&train, &test, &(tsr_knn_options){.k = k, .n_k = 2}, &result);
+    assert_ok();
+    assert_run("knn $d/run --data $d/data --k 1,5 --threads 1", 0);
+    assert_says("48 training and 16 test images, 4 classes (IDX)");
+    assert_says("k=1 ");
+    double got[2], untrained[2], raw[2];
+    assert_int_equal(row_numbers("this checkpoint", got, 2), 2);
+    assert_int_equal(row_numbers("untrained network", untrained, 2), 2);
+    assert_int_equal(row_numbers("raw pixels", raw, 2), 2);
+    for (int i = 0; i < 2; i++) assert_true(fabs(got[i] - 100.0 * result.scores[i].top1) < 0.005);
+    /* The same at another number of threads; the students' weights are others. */
+    assert_run(
+        "knn $d/run/checkpoint-00000006.tsr --data $d/data --k 1,5 --threads 2 --no-baselines", 0);
+    double again[2];
+    assert_int_equal(row_numbers("this checkpoint", again, 2), 2);
+    assert_true(again[0] == got[0] && again[1] == got[1]);
+    assert_null(strstr(text, "raw pixels"));
+    assert_run(
+        "knn $d/run --data $d/data --weights student --train-images 8 --test-images 4 --no-baselines",
+        0);
+    assert_says("backbone of the student");
+    assert_says("8 training and 4 test images");
+}
+
+static void test_cli__linear_prints_the_best_rate(void **state)
+{
+    (void)state;
+    assert_run("linear $d/run --data $d/data --rates 0.5,0.25 --epochs 3 --sgd-batch 16", 0);
+    double row[3];
+    assert_int_equal(row_numbers("this checkpoint", row, 3), 3);
+    assert_true(row[0] >= 0.0 && row[0] <= row[1] && row[1] <= 100.0);
+    assert_true(row[2] == 0.5 || row[2] == 0.25);
+    assert_int_equal(row_numbers("raw pixels", row, 3), 3);
+    assert_run("linear $d/run --data $d/data --rates 0.5 --epochs 2 --augment --no-baselines", 0);
+    assert_int_equal(row_numbers("this checkpoint", row, 3), 3);
+}
+
+static void test_cli__logistic_prints_the_best_penalty(void **state)
+{
+    (void)state;
+    assert_run(
+        "linear $d/run --data $d/data --classifier logistic --penalties 0.125 --no-baselines", 0);
+    double row[3];
+    assert_int_equal(row_numbers("this checkpoint", row, 3), 3);
+    assert_true(row[2] == 0.125);
+    assert_says("penalty");
+}
+
+/* ---- files ---- */
+
+static void test_cli__features_are_the_librarys(void **state)
+{
+    (void)state;
+    assert_run(
+        "features $d/run --data $d/data --split test --out $d/f.safetensors --last-blocks 2 --avgpool 2",
+        0);
+    assert_says("features [16, 48]");
+    tsr_safetensors *file = tsr_safetensors_open(file_path("f.safetensors"));
+    tsr_features want = library_features(
+        "test", &(tsr_extract_options){.last_blocks = 2, .pooling = TSR_POOLING_BOTH});
+    assert_same(tsr_safetensors_tensor(file, "features"), want.x);
+    assert_same(tsr_safetensors_tensor(file, "labels"), want.labels);
+    const char *names = tsr_safetensors_metadata(file, "names");
+    assert_non_null(names);
+    int n = 1;
+    for (const char *p = names; *p != '\0'; p++) n += *p == '\n';
+    assert_int_equal(n, 16);
+    tsr_safetensors_close(&file);
+}
+
+/* Its pixels, size and mean brightness. */
+static double brightness(const char *name, int height, int width)
+{
+    tsr_image image = {0};
+    tsr_jpeg_read(file_path(name), NULL, &image, NULL);
+    assert_ok();
+    assert_int_equal(image.height, height);
+    assert_int_equal(image.width, width);
+    double sum = 0.0;
+    for (int i = 0; i < 3 * height * width; i++) sum += image.pixels[i];
+    tsr_image_free(&image);
+    return sum / (3.0 * height * width);
+}
+
+static void test_cli__attention_draws_each_head(void **state)
+{
+    (void)state;
+    /* The image, the mean and two heads: four tiles of 8 pixels, zoomed by 14. */
+    assert_run("attention $d/run --data $d/data --index 5 --out $d/a.jpg", 0);
+    brightness("a.jpg", 112 + 8, 4 * 116 + 4);
+    write_jpeg("photo.jpg", 100, 120, 200);
+    assert_run("attention $d/run --image $d/photo.jpg --size 112 --out $d/b.jpg", 0);
+    assert_says("over 28 x 28 patches");
+    brightness("b.jpg", 112 + 8, 4 * 116 + 4);
+}
+
+static void test_cli__data_draws_views_and_masks(void **state)
+{
+    (void)state;
+    /* Per row: the image, two global crops, two local ones; all zoomed by 14. */
+    const char *all = "data ibot --data $d/data --images 3 --jitter 0 --blur 0" SMALL;
+    char arguments[1024];
+    snprintf(arguments, sizeof arguments,
+             "%s --out $d/masked.jpg --pred-ratio 0.75 --pred-ratio-var 0 "
+             "--pred-shape rand",
+             all);
+    assert_run(arguments, 0);
+    assert_says("IDX, 48 images, 4 classes: 0, 1, 2, 3\n");
+    double masked = brightness("masked.jpg", 3 * 116 + 4, 3 * 116 + 2 * 60 + 4);
+    snprintf(arguments, sizeof arguments, "%s --out $d/open.jpg --pred-ratio 0 --pred-ratio-var 0",
+             all);
+    assert_run(arguments, 0);
+    assert_true(brightness("open.jpg", 3 * 116 + 4, 3 * 116 + 2 * 60 + 4) > masked + 5.0);
+}
+
+static void test_cli__data_lists_damaged_images(void **state)
+{
+    (void)state;
+    make_folder("photos");
+    write_jpeg("photos/good.jpg", 20, 20, 10);
+    write_file("photos/bad.jpg", "no image", 8);
+    assert_run("data ibot --data $d/photos --check", 0);
+    assert_says("flat folder, 2 images, no labels");
+    assert_says("unreadable: ");
+    assert_says("photos/bad.jpg: not a JPEG\n");
+    assert_says("all images were read: 1 unreadable, 0 damaged");
+}
+
+static void test_cli__inspect_lists_and_verifies(void **state)
+{
+    (void)state;
+    assert_run("inspect $d/run", 0);
+    assert_says("\n  option.dim                           16\n");
+    assert_says("\n  recipe                               ibot\n");
+    tsr_checkpoint *c = open_run();
+    for (int64_t i = 0; i < tsr_checkpoint_count(c); i++)
+        assert_says(tsr_checkpoint_at(c, i)->name);
+    char line[64];
+    snprintf(line, sizeof line, "verified: %d tensors", (int)tsr_checkpoint_count(c));
+    assert_says(line);
+    tsr_checkpoint_close(&c);
+    assert_int_equal(
+        shell(
+            "cp $d/run/checkpoint-00000006.tsr $d/torn.tsr; printf X | dd of=$d/torn.tsr bs=1 seek=9000 "
+            "conv=notrunc status=none"),
+        0);
+    assert_run("inspect $d/torn.tsr", 1);
+    assert_says("tessera: ");
+    assert_says("checksum");
+}
+
+static void test_cli__inspect_finds_nan(void **state)
+{
+    (void)state;
+    tsr_checkpoint_writer *w = tsr_checkpoint_create(file_path("nan.tsr"));
+    const float values[] = {1.0f, NAN, 3.0f};
+    tsr_checkpoint_put_tensor(w, "x", tsr_from(TSR_DTYPE_F32, TSR_SHAPE(3), values));
+    tsr_checkpoint_put_bool(w, "switch", true);
+    tsr_checkpoint_commit(&w);
+    assert_ok();
+    assert_run("inspect $d/nan.tsr", 1);
+    assert_says(" 2          1          1          3  1 NOT FINITE");
+    assert_says("tessera: 1 tensors have NaN or infinity in them");
+    /* and what is no training run cannot be evaluated */
+    assert_run("knn $d/nan.tsr --data $d/data", 1);
+    assert_says("option.model is missing");
+}
+
+/* ---- checks and estimates ---- */
+
+static void test_cli__gradcheck_checks_what_is_asked(void **state)
+{
+    (void)state;
+    assert_run("gradcheck gelu argmax", 0);
+    assert_says("\ngelu ");
+    assert_says(" ok\n");
+    assert_says("no gradient\n");
+    assert_says("2 ops, 0 failed\n");
+}
+
+static void test_cli__plan_measures_a_step(void **state)
+{
+    (void)state;
+    assert_run("plan ibot --data $d/data" SMALL " --epochs 7", 0);
+    assert_says("an epoch of 6 steps");
+    assert_says("the run of 7 epochs");
+    assert_says("measured, with these options");
+    double gflop = 0.0;
+    assert_int_equal(sscanf(strstr(text, "arithmetic"), "arithmetic %lf GFLOP", &gflop), 1);
+    /* 2 global crops of 5 tokens and 2 local ones of 2: through the student thrice, the global ones through the teacher,
+     * 12 D^2 multiply-adds a token and block beside attention; then the heads. */
+    double least = 2e-9 * (3 * 14 + 10) * 3 * 12 * 16 * 16;
+    assert_true(gflop > least && gflop < 3 * least);
+    assert_run("plan ibot --images 1000" SMALL " --epochs 7", 0);
+    assert_says("an epoch of 125 steps");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tsr_test(test_cli__help_lists_every_command),
+        tsr_test(test_cli__every_command_explains_itself),
+        tsr_test(test_cli__help_has_every_option_of_a_recipe),
+        tsr_test(test_cli__manual_has_every_flag),
+        tsr_test(test_cli__completes_commands_recipes_and_options),
+        tsr_test(test_cli__wrong_usage_exits_2),
+        tsr_test(test_cli__failures_exit_1_with_one_line),
+        tsr_test(test_cli__knn_prints_what_the_library_finds),
+        tsr_test(test_cli__linear_prints_the_best_rate),
+        tsr_test(test_cli__logistic_prints_the_best_penalty),
+        tsr_test(test_cli__features_are_the_librarys),
+        tsr_test(test_cli__attention_draws_each_head),
+        tsr_test(test_cli__data_draws_views_and_masks),
+        tsr_test(test_cli__data_lists_damaged_images),
+        tsr_test(test_cli__inspect_lists_and_verifies),
+        tsr_test(test_cli__inspect_finds_nan),
+        tsr_test(test_cli__gradcheck_checks_what_is_asked),
+        tsr_test(test_cli__plan_measures_a_step),
+    };
+    return cmocka_run_group_tests_name("cli", tests, make_run, remove_run);
+}
