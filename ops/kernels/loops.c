@@ -498,12 +498,21 @@ static void attention_weights(void *w_, int64_t ld, void *stats_, const void *bi
     const real *restrict bias = bias_;
     const real scale = (real)scale_;
     for (int64_t r = 0; r < rows; r++, w += ld) {
+        real m = -(real)INFINITY;
         if (bias != NULL) {
-            for (int64_t j = 0; j < n; j++) w[j] = scale * w[j] + bias[r * bias_row + j];
+#pragma omp simd reduction(max : m)
+            for (int64_t j = 0; j < n; j++) {
+                w[j] = scale * w[j] + bias[r * bias_row + j];
+                m = w[j] > m ? w[j] : m;
+            }
         } else {
-            for (int64_t j = 0; j < n; j++) w[j] *= scale;
+#pragma omp simd reduction(max : m)
+            for (int64_t j = 0; j < n; j++) {
+                w[j] *= scale;
+                m = w[j] > m ? w[j] : m;
+            }
         }
-        const real m = again ? stats[2 * r] : row_maximum(w, n);
+        if (again) m = stats[2 * r];
         real s = 0;
         if (again) {
             s = stats[2 * r + 1];

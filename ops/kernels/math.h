@@ -36,8 +36,7 @@ static inline float tsr_math__expf(float x)
     int32_t k = bits.i - 0x4b400000, half = k >> 1;
     a.i = (half + 127) << 23;
     b.i = (k - half + 127) << 23;
-    float y = p * a.f * b.f;
-    return x != x ? x : y;
+    return p * a.f * b.f; /* a NaN has come through p */
 }
 
 /* ln x to 1 ulp, from the smallest denormal to infinity; ln 0 = -infinity, NaN below 0. */
