@@ -100,7 +100,7 @@ static inline void reference_compare(tsr_tensor *y, tsr_shape shape, reference_a
         _fail(file, line);
     }
     for (int64_t i = 0; i < tsr_tensor_numel(y); i++) {
-        int64_t ix[TSR_MAX_DIMS];
+        int64_t ix[TSR_MAX_DIMS] = {0};
         reference_unravel(shape, i, ix);
         double x = tsr_tensor_get(y, i), r = at(ix, args);
         if (x == r || (isnan(x) && isnan(r))) continue;
