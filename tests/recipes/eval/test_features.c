@@ -1,0 +1,277 @@
+/* Frozen features against what the model and the view give one by one. */
+#include "tests/recipes/data/files.h"
+
+#include "recipes/eval/features.h"
+
+enum { SIZE = 8, PATCH = 4, DIM = 16, DEPTH = 3, TRAIN = 20 };
+
+static tsr_vit *make_vit(bool masked, uint64_t seed)
+{
+    tsr_vit *vit = tsr_vit_new(&(tsr_vit_config){.image_size = SIZE,
+                                                 .patch_size = PATCH,
+                                                 .dim = DIM,
+                                                 .depth = DEPTH,
+                                                 .heads = 2,
+                                                 .qkv_bias = true,
+                                                 .masked = masked});
+    tsr_module_initialize(&vit->module, seed);
+    assert_ok();
+    return vit;
+}
+
+static void put_options(tsr_checkpoint_writer *w)
+{
+    static const char *const options[][2] = {{"model", "vit_tiny"}, {"image-size", "8"},
+                                             {"patch-size", "4"},   {"dim", "16"},
+                                             {"depth", "3"},        {"heads", "2"}};
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "option.%s", options[i][0]);
+        tsr_checkpoint_put_string(w, key, options[i][1]);
+    }
+    tsr_checkpoint_put_string(w, "feature", "teacher.backbone");
+}
+
+/* All but one (or none, where it is NULL) of a network's tensors. */
+static void put_vit(tsr_checkpoint_writer *w, const char *prefix, const tsr_vit *vit,
+                    const char *but)
+{
+    tsr_module_list *state = tsr_module_state(&vit->module);
+    for (int64_t i = 0; i < state->n; i++) {
+        char name[256];
+        snprintf(name, sizeof name, "%s%s", prefix, state->at[i].name);
+        if (but == NULL || strcmp(but, state->at[i].name) != 0) {
+            tsr_checkpoint_put_tensor(w, name, state->at[i].tensor);
+        }
+    }
+    tsr_module_list_free(&state);
+}
+
+/* A checkpoint as a run of iBOT leaves it: the student has masked_embed, the teacher has none. */
+static tsr_checkpoint *make_checkpoint(const tsr_vit *student, const tsr_vit *teacher,
+                                       const char *but)
+{
+    tsr_checkpoint_writer *w = tsr_checkpoint_create(file_path("checkpoint-00000001.tsr"));
+    put_options(w);
+    put_vit(w, "student/backbone.", student, NULL);
+    put_vit(w, "teacher/backbone.", teacher, but);
+    tsr_checkpoint_put_tensor(w, "teacher/head.mlp.0.weight",
+                              tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 2)));
+    tsr_checkpoint_commit(&w);
+    char path[TSR_CHECKPOINT_PATH];
+    tsr_checkpoint *c = tsr_checkpoint_open_run(test_folder, path);
+    assert_ok();
+    return c;
+}
+
+static void assert_equal_vits(const tsr_vit *a, const tsr_vit *b)
+{
+    tsr_module_list *left = tsr_module_state(&a->module), *right = tsr_module_state(&b->module);
+    assert_int_equal(left->n, right->n);
+    for (int64_t i = 0; i < left->n; i++) assert_same(left->at[i].tensor, right->at[i].tensor);
+    tsr_module_list_free(&left);
+    tsr_module_list_free(&right);
+}
+
+static void test_features__loads_teacher_and_student(void **state)
+{
+    (void)state;
+    tsr_vit *student = make_vit(true, 1), *teacher = make_vit(false, 2);
+    tsr_checkpoint *c = make_checkpoint(student, teacher, NULL);
+    tsr_vit *usual = tsr_backbone_load(c, NULL), *other = tsr_backbone_load(c, "student");
+    assert_ok();
+    assert_equal_vits(usual, teacher);
+    assert_equal_vits(other, student);
+    assert_non_null(other->masked_embed);
+    assert_false(usual->module.training);
+    assert_false(tsr_requires_grad(usual->cls_token));
+    tsr_vit *untrained = tsr_backbone_untrained(usual, 2);
+    assert_equal_vits(untrained, teacher);
+    tsr_module_free(&untrained);
+    tsr_module_free(&usual);
+    tsr_module_free(&other);
+    tsr_checkpoint_close(&c);
+    tsr_module_free(&student);
+    tsr_module_free(&teacher);
+}
+
+static void test_features__refuses_what_is_incomplete(void **state)
+{
+    (void)state;
+    tsr_vit *student = make_vit(true, 1), *teacher = make_vit(false, 2);
+    static const char *const missing[][2] = {
+        {"norm.bias", "norm.bias"},
+        {"pos_embed", "has no backbone teacher/backbone.*"},
+        {"blocks.2.mlp.fc1.weight", "has no backbone teacher/backbone.*"},
+    };
+    for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++) {
+        tsr_checkpoint *c = make_checkpoint(student, teacher, missing[i][0]);
+        assert_null(tsr_backbone_load(c, NULL));
+        assert_failed(TSR_STATUS_ARGUMENT, missing[i][1]);
+        tsr_checkpoint_close(&c);
+    }
+    tsr_checkpoint *c = make_checkpoint(student, teacher, NULL);
+    assert_null(tsr_backbone_load(c, "nobody"));
+    assert_failed(TSR_STATUS_ARGUMENT, "has no backbone nobody/backbone.*");
+    tsr_checkpoint_close(&c);
+    tsr_module_free(&student);
+    tsr_module_free(&teacher);
+}
+
+/* Images of the training part by the evaluation view: f32 [n, 3, SIZE, SIZE]. */
+static tsr_tensor *images_of(tsr_dataset *data)
+{
+    int64_t n = tsr_dataset_count(data);
+    tsr_tensor *x = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(n, 3, SIZE, SIZE));
+    tsr_view_spec view = tsr_view_eval(SIZE);
+    tsr_image image = {0};
+    for (int64_t i = 0; i < n; i++) {
+        tsr_rng rng = tsr_rng_make(9, 9, 9, 9);
+        tsr_dataset_load(data, i, 0, &image, NULL);
+        tsr_view_apply(&view, &image, &rng, (float *)tsr_tensor_data_mut(x) + i * 3 * SIZE * SIZE);
+    }
+    tsr_image_free(&image);
+    assert_ok();
+    return x;
+}
+
+static tsr_dataset *make_data(void)
+{
+    write_idx("train", TRAIN, 4);
+    write_idx("t10k", 4, 4);
+    tsr_dataset *data = tsr_dataset_open(test_folder, "train");
+    assert_ok();
+    return data;
+}
+
+static tsr_features extract(const tsr_vit *vit, tsr_dataset *data, tsr_extract_options options)
+{
+    tsr_features features = {0};
+    tsr_features_extract(vit, data, &options, &features);
+    assert_ok();
+    return features;
+}
+
+static tsr_tensor *columns(tsr_tensor *x, int64_t from, int64_t to)
+{
+    return tsr_slice(x, 1, from, to, 1);
+}
+
+static void test_features__pools_tokens_as_the_authors(void **state)
+{
+    (void)state;
+    tsr_dataset *data = make_data();
+    tsr_vit *vit = make_vit(false, 3);
+    tsr_module_freeze(&vit->module);
+    tsr_tensor *x = images_of(data), *normed[2], *raw[1];
+    tsr_vit_intermediate(vit, x, 2, NULL, normed);
+    tsr_vit_intermediate(vit, x, 1, &(tsr_vit_options){.no_norm = true}, raw);
+    tsr_tensor *mean = tsr_mean(tsr_vit_patch_tokens(normed[1]), (const int[]){1}, 1, false);
+    /* the class token of the last block through the final norm is the model's answer */
+    tsr_tensor *answer = tsr_vit_class_token(tsr_vit_forward(vit, x, NULL));
+
+    tsr_features f = extract(vit, data, (tsr_extract_options){.batch = 7});
+    assert_close(f.x, answer, 1e-6);
+    for (int64_t i = 0; i < TRAIN; i++) assert_true(tsr_tensor_get(f.labels, i) == (double)(i % 4));
+
+    f = extract(vit, data, (tsr_extract_options){.last_blocks = 2, .pooling = TSR_POOLING_BOTH});
+    assert_int_equal(tsr_tensor_size(f.x, 1), 3 * DIM);
+    assert_close(columns(f.x, 0, DIM), tsr_vit_class_token(normed[0]), 1e-6);
+    assert_close(columns(f.x, DIM, 2 * DIM), answer, 1e-6);
+    assert_close(columns(f.x, 2 * DIM, 3 * DIM), mean, 1e-6);
+
+    f = extract(vit, data, (tsr_extract_options){.last_blocks = 2, .pooling = TSR_POOLING_MEAN});
+    assert_close(f.x, tsr_mean(tsr_vit_patch_tokens(raw[0]), (const int[]){1}, 1, false), 1e-6);
+    /* which is not the normed one */
+    assert_true(fabs(tsr_tensor_get(f.x, 0) - tsr_tensor_get(mean, 0)) > 1e-3);
+    tsr_module_free(&vit);
+    tsr_dataset_close(&data);
+}
+
+static void test_features__raw_pixels_are_the_views(void **state)
+{
+    (void)state;
+    tsr_dataset *data = make_data();
+    tsr_features f = extract(NULL, data, (tsr_extract_options){.size = SIZE});
+    assert_same(f.x, tsr_flatten(images_of(data), 1, 3));
+    tsr_dataset_close(&data);
+}
+
+static void test_features__a_part_is_spread_evenly(void **state)
+{
+    (void)state;
+    tsr_dataset *data = make_data();
+    tsr_features all = extract(NULL, data, (tsr_extract_options){.size = SIZE});
+    tsr_features some = extract(NULL, data, (tsr_extract_options){.size = SIZE, .limit = 7});
+    const int64_t wanted[] = {0, 2, 5, 8, 11, 14, 17}; /* floor(20 i / 7) */
+    tsr_tensor *rows = tsr_from(TSR_DTYPE_I64, TSR_SHAPE(7), wanted);
+    assert_same(some.x, tsr_gather_rows(all.x, rows));
+    assert_same(some.labels, tsr_gather_rows(all.labels, rows));
+    tsr_dataset_close(&data);
+}
+
+/* Fresh crops in each epoch, the same again for the same epoch. */
+static void test_features__augmentation_depends_on_the_epoch(void **state)
+{
+    (void)state;
+    tsr_dataset *data = make_data();
+    tsr_extract_options o = {.size = SIZE, .augment = true, .seed = 5, .epoch = 3, .workers = 1};
+    tsr_features a = extract(NULL, data, o);
+    o.workers = 3;
+    o.batch = 6;
+    assert_same(extract(NULL, data, o).x, a.x);
+    o.epoch = 4;
+    tsr_features b = extract(NULL, data, o);
+    assert_same(b.labels, a.labels);
+    assert_true(tsr_tensor_get(a.x, 5) != tsr_tensor_get(b.x, 5) ||
+                tsr_tensor_get(a.x, 77) != tsr_tensor_get(b.x, 77));
+    tsr_dataset_close(&data);
+}
+
+/* An image that cannot be read leaves its row to another, with that one's label. */
+static void test_features__unreadable_images_are_replaced(void **state)
+{
+    (void)state;
+    make_folder("a");
+    make_folder("b");
+    write_jpeg("a/1.jpg", 10, 10, 20);
+    write_file("a/2.jpg", "nothing", 7);
+    write_jpeg("b/1.jpg", 10, 10, 220);
+    tsr_dataset *data = tsr_dataset_open(test_folder, NULL);
+    tsr_features f = extract(NULL, data, (tsr_extract_options){.size = SIZE});
+    assert_true(tsr_tensor_get(f.labels, 0) == 0 && tsr_tensor_get(f.labels, 1) == 1 &&
+                tsr_tensor_get(f.labels, 2) == 1);
+    assert_same(tsr_select(f.x, 0, 1), tsr_select(f.x, 0, 2));
+    assert_int_equal(tsr_dataset_problems(data, NULL, 0, NULL), 1);
+    tsr_dataset_close(&data);
+}
+
+static void test_features__asks_for_too_many_blocks(void **state)
+{
+    (void)state;
+    tsr_dataset *data = make_data();
+    tsr_vit *vit = make_vit(false, 3);
+    tsr_features f = {0};
+    tsr_features_extract(vit, data, &(tsr_extract_options){.last_blocks = 4}, &f);
+    assert_failed(TSR_STATUS_ARGUMENT, "--last-blocks: got 4, the network has 3 blocks");
+    assert_null(f.x);
+    tsr_features_extract(NULL, data, &(tsr_extract_options){0}, &f);
+    assert_failed(TSR_STATUS_ARGUMENT, "raw pixels of no size");
+    tsr_module_free(&vit);
+    tsr_dataset_close(&data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        files_test(test_features__loads_teacher_and_student),
+        files_test(test_features__refuses_what_is_incomplete),
+        files_test(test_features__pools_tokens_as_the_authors),
+        files_test(test_features__raw_pixels_are_the_views),
+        files_test(test_features__a_part_is_spread_evenly),
+        files_test(test_features__augmentation_depends_on_the_epoch),
+        files_test(test_features__unreadable_images_are_replaced),
+        files_test(test_features__asks_for_too_many_blocks),
+    };
+    return cmocka_run_group_tests_name("features", tests, NULL, NULL);
+}
