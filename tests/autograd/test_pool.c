@@ -29,6 +29,15 @@ TSR_API void tsr_pool__fail_at(int64_t n);
 
 static atomic_long system_calls;
 
+#ifdef __SANITIZE_ADDRESS__
+/* Refuses impossible sizes as the system does. */
+TSR_API const char *__asan_default_options(void);
+TSR_API const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+#endif
+
 #if COUNTS_CALLS
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
