@@ -47,7 +47,7 @@ static void test_l2_normalize__over_every_dimension(void **state)
     check(TSR_SHAPE(5), 1e-12);
     check(TSR_SHAPE(0, 4), 1e-12);
     check(TSR_SHAPE(3, 4), 2.0); /* some norms below, some above */
-    check(TSR_SHAPE(301, 256), 1e-12);
+    check(TSR_SHAPE(67, 129), 1e-12);
 }
 
 static void test_l2_normalize__zero_stays_zero(void **state)
