@@ -66,7 +66,7 @@ static inline void elementwise_unary(unary_op *f, unary_reference *reference, do
 /* Element i of the broadcast shape, in x. */
 static inline double elementwise_at(tsr_tensor *x, tsr_shape shape, int64_t i)
 {
-    int64_t ix[TSR_MAX_DIMS];
+    int64_t ix[TSR_MAX_DIMS] = {0};
     int lead = shape.ndim - tsr_tensor_ndim(x);
     reference_unravel(shape, i, ix);
     for (int d = 0; d < tsr_tensor_ndim(x); d++) {

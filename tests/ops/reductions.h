@@ -45,7 +45,7 @@ static inline tsr_tensor *reduction_reference(tsr_tensor *x, tsr_tensor *center,
     assert_non_null(y);
     double *yd = tsr_tensor_data_mut(y);
     for (int64_t i = 0; i < tsr_tensor_numel(x); i++) {
-        int64_t ix[TSR_MAX_DIMS], at = 0;
+        int64_t ix[TSR_MAX_DIMS] = {0}, at = 0;
         reference_unravel(shape, i, ix);
         for (int d = 0; d < shape.ndim; d++) {
             if (!reduction_has(dims, n, shape.ndim, d)) at = at * shape.size[d] + ix[d];
