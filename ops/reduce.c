@@ -240,18 +240,26 @@ static int64_t row_start(const struct nest *reduced, int64_t r)
     {                                                                                              \
         const struct nest *kept = &plan->kept;                                                     \
         int64_t results = kept->outer * kept->inner, chunks = plan->chunks;                        \
-        int64_t work = results * plan->reduced.outer * plan->reduced.inner;                        \
+        int64_t count = plan->reduced.outer * plan->reduced.inner;                                 \
+        int64_t group = count < PART ? PART / count : 1; /* neighbouring results of a task */      \
+        int64_t groups = (kept->inner + group - 1) / group;                                        \
         int64_t sx = kept->stride[0][kept->n - 1], sy = kept->stride[1][kept->n - 1];              \
-        TSR_PARALLEL_FOR(p, results *chunks, work, {                                               \
-            int64_t o = p / chunks, outer = o / kept->inner, inner = o % kept->inner;              \
-            int64_t to = start_of(kept, outer, 1) + inner * sy;                                    \
-            const T *from = x + start_of(kept, outer, 0) + inner * sx;                             \
-            double sum = center != NULL ? chunk_squares_##type(plan, from, p % chunks, center[to]) \
-                                        : chunk_sum_##type(plan, from, p % chunks, 0);             \
-            if (chunks == 1) {                                                                     \
-                y[to] = (T)(sum * scale);                                                          \
-            } else {                                                                               \
-                parts[to * chunks + p % chunks] = sum;                                             \
+        TSR_PARALLEL_FOR(p, kept->outer *groups *chunks, results *count, {                         \
+            int64_t c = p % chunks, first = p / chunks % groups * group;                           \
+            int64_t outer = p / chunks / groups;                                                   \
+            int64_t end = first + group < kept->inner ? first + group : kept->inner;               \
+            const T *from = x + start_of(kept, outer, 0);                                          \
+            int64_t to = start_of(kept, outer, 1);                                                 \
+            for (int64_t i = first; i < end; i++) {                                                \
+                const T *xi = from + i * sx;                                                       \
+                double sum = center != NULL                                                        \
+                                 ? chunk_squares_##type(plan, xi, c, center[to + i * sy])          \
+                                 : chunk_sum_##type(plan, xi, c, 0);                               \
+                if (chunks == 1) {                                                                 \
+                    y[to + i * sy] = (T)(sum * scale);                                             \
+                } else {                                                                           \
+                    parts[(to + i * sy) * chunks + c] = sum;                                       \
+                }                                                                                  \
             }                                                                                      \
         });                                                                                        \
         for (int64_t o = 0; chunks > 1 && o < results; o++) {                                      \
