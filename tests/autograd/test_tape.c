@@ -433,6 +433,26 @@ static void test_tape__recompute_shares_parameters_with_the_rest(void **state)
     assert_close(grads[1], grads[0], 1e-15);
 }
 
+/* Parameters that the tape meets for the first time inside a walk, in two blocks. */
+static void test_tape__recompute_twice_with_the_same_parameters(void **state)
+{
+    (void)state;
+    tsr_tensor *grads[2];
+    for (int pass = 0; pass < 2; pass++) {
+        struct net n = {.w1 = leaf(0.7), .w2 = leaf(0.5)};
+        tsr_tensor *y = vector(0.3);
+        for (int i = 0; i < 2; i++) {
+            tsr_tensor *x = y;
+            if (pass == 0) net(TSR_TENSORS(x), &y, 1, &n);
+            if (pass == 1) tsr_recompute(net, &n, TSR_TENSORS(x), &y, 1);
+        }
+        tsr_backward(tape, total(y), NULL);
+        assert_ok();
+        grads[pass] = tsr_concat(TSR_TENSORS(tsr_tensor_grad(n.w1), tsr_tensor_grad(n.w2)), 0);
+    }
+    assert_close(grads[1], grads[0], 1e-15);
+}
+
 static void test_tape__grad_by_a_parameter_inside_recompute(void **state)
 {
     (void)state;
@@ -735,6 +755,7 @@ int main(void)
         tape_test(test_tape__hook_errors),
         tape_test(test_tape__recompute_equals_plain),
         tape_test(test_tape__recompute_shares_parameters_with_the_rest),
+        tape_test(test_tape__recompute_twice_with_the_same_parameters),
         tape_test(test_tape__grad_by_a_parameter_inside_recompute),
         tape_test(test_tape__second_derivative_through_recompute),
         tape_test(test_tape__recompute_of_odd_functions),
