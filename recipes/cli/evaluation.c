@@ -77,6 +77,7 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
                               .classes = tsr_dataset_classes(train)};
     row.extract.seed = e->seed;
     e->head(e->user);
+    fflush(stdout);
     if (one_row(e, &row, test) != TSR_STATUS_OK || e->no_baselines) return tsr_status_get();
     tsr_vit *untrained = tsr_backbone_untrained(f->vit, e->seed);
     row.method = "untrained network";
