@@ -34,8 +34,8 @@ static inline float tsr_math__expf(float x)
         int32_t i;
     } bits = {.f = shifted}, a, b;
     int32_t k = bits.i - 0x4b400000, half = k >> 1;
-    a.i = (half + 127) << 23;
-    b.i = (k - half + 127) << 23;
+    a.i = (int32_t)((uint32_t)(half + 127) << 23); /* unsigned: NaN leaves any k */
+    b.i = (int32_t)((uint32_t)(k - half + 127) << 23);
     return p * a.f * b.f; /* a NaN has come through p */
 }
 
@@ -47,10 +47,10 @@ static inline float tsr_math__logf(float x)
     bool small = x < 1.17549435e-38f;
     union {
         float f;
-        int32_t i;
+        uint32_t u;
     } bits = {.f = small ? x * 8388608.0f : x};
-    int32_t k = (bits.i - 0x3f3504f3) >> 23;
-    bits.i -= k * (1 << 23);
+    int32_t k = (int32_t)(bits.u - 0x3f3504f3u) >> 23;
+    bits.u -= (uint32_t)k << 23;
     float e = (float)(small ? k - 23 : k);
     float f = bits.f - 1.0f, s = f / (2.0f + f), z = s * s;
     float q = 1.0f / 9.0f;
