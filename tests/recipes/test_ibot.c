@@ -292,6 +292,37 @@ static void test_ibot__a_shared_teacher_of_a_separate_student_begins_as_the_auth
     tsr_trainer_free(&trainer);
 }
 
+/* A batch with a NaN names the field, and leaves networks and position as they were. */
+static void test_ibot__nan_in_the_data_is_named_and_changes_nothing(void **state)
+{
+    (void)state;
+    struct setting s = {"", TSR_DTYPE_F32, 0.0, true, true, false};
+    tsr_train_options train = {0};
+    struct options o = {0};
+    make_options(&s, &train, &o);
+    tsr_build b = {.train = &train, .options = &o, .dtype = s.dtype};
+    tsr_trainer *trainer = tsr_trainer_make(&tsr_recipe__ibot, &b, 3);
+    assert_ok();
+    tsr_module *student = tsr_trainer_networks(trainer)->student;
+    tsr_tensor *weight = tsr_module_find(student, "backbone.blocks.0.attn.qkv.weight");
+    tsr_tensor *before = tsr_zeros(TSR_DTYPE_F32, tsr_tensor_shape(weight));
+    tsr_tensor_copy(before, weight);
+    tsr_tensor *global = tsr_full(TSR_DTYPE_F32, TSR_SHAPE(6, 3, 32, 32), 0.5);
+    ((float *)tsr_tensor_data_mut(global))[77] = NAN;
+    tsr_input inputs[] = {{"global", global},
+                          {"local", tsr_full(TSR_DTYPE_F32, TSR_SHAPE(6, 3, 16, 16), 0.5)},
+                          {"global.mask", tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(6, 4, 4))}};
+    tsr_step_result r;
+    assert_int_equal(tsr_trainer_step(trainer, inputs, 3, &r), TSR_STATUS_NUMERIC);
+    assert_failed(TSR_STATUS_NUMERIC, "field \"global\" holds NaN");
+    assert_int_equal(tsr_trainer_position(trainer), 0);
+    assert_same(weight, before);
+    inputs[0].tensor = tsr_full(TSR_DTYPE_F32, TSR_SHAPE(5, 3, 32, 32), 0.5);
+    assert_int_equal(tsr_trainer_step(trainer, inputs, 3, &r), TSR_STATUS_SHAPE);
+    assert_failed(TSR_STATUS_SHAPE, "field \"global\" has shape [5, 3, 32, 32]");
+    tsr_trainer_free(&trainer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +333,7 @@ int main(void)
         tsr_test(test_ibot__trajectory_separate_head),
         tsr_test(test_ibot__trajectory_without_masks_is_dino),
         tsr_test(test_ibot__micro_batches_equal_the_batch),
+        tsr_test(test_ibot__nan_in_the_data_is_named_and_changes_nothing),
         tsr_test(test_ibot__a_shared_teacher_of_a_separate_student_begins_as_the_authors_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
