@@ -110,9 +110,11 @@ static const tsr_preset presets[] = {
     {"paper-crops", "the paper's crop scales (split at 0.32, appendix B) in place of the commands'",
      "global-scale=0.32,1 local-scale=0.05,0.32"},
     {"quickstart", "Fashion-MNIST in a few minutes on two cores: a first look",
-     FASHION_MNIST "dim=96 depth=4 epochs=1 batch=32 lr=8e-3 warmup-epochs=0.1 momentum-teacher=0.98"},
+     FASHION_MNIST
+     "dim=96 depth=4 epochs=1 batch=32 lr=8e-3 warmup-epochs=0.1 momentum-teacher=0.98"},
     {"fashion-mnist", "Fashion-MNIST in 40 minutes on two cores",
-     FASHION_MNIST "dim=96 depth=4 epochs=10 batch=64 lr=8e-3 warmup-epochs=0.5 momentum-teacher=0.99"},
+     FASHION_MNIST
+     "dim=96 depth=4 epochs=10 batch=64 lr=8e-3 warmup-epochs=0.5 momentum-teacher=0.99"},
 };
 
 /* The networks and what else the graph needs. */
