@@ -99,10 +99,10 @@ static const tsr_option option_table[] = {
 };
 
 #define FASHION_MNIST                                                                              \
-    "image-size=28 local-size=14 patch-size=7 heads=3 out-dim=256 head-hidden=256 "                \
-    "head-bottleneck=64 local-crops=4 global-scale=0.3,1 local-scale=0.1,0.4 jitter=0 blur=0.25 "  \
-    "drop-path=0 freeze-last-layer=0 weight-decay-end=0.04 teacher-temp=0.04 "                     \
-    "teacher-patch-temp=0.04 "
+    "image-size=28 local-size=14 patch-size=7 dim=96 depth=4 heads=3 out-dim=1024 "                \
+    "head-hidden=256 head-bottleneck=64 local-crops=4 global-scale=0.4,1 local-scale=0.2,0.5 "     \
+    "jitter=1 blur=0.25 drop-path=0 freeze-last-layer=0 weight-decay-end=0.04 teacher-temp=0.04 "  \
+    "teacher-patch-temp=0.04 batch=32 lr=8e-3 "
 
 static const tsr_preset presets[] = {
     {"vit-s", "the published ViT-S/16 run: 800 epochs, batch 1024, on ImageNet-1k",
@@ -110,11 +110,9 @@ static const tsr_preset presets[] = {
     {"paper-crops", "the paper's crop scales (split at 0.32, appendix B) in place of the commands'",
      "global-scale=0.32,1 local-scale=0.05,0.32"},
     {"quickstart", "Fashion-MNIST in a few minutes on two cores: a first look",
-     FASHION_MNIST
-     "dim=96 depth=4 epochs=1 batch=32 lr=8e-3 warmup-epochs=0.1 momentum-teacher=0.98"},
+     FASHION_MNIST "epochs=1 warmup-epochs=0.1 momentum-teacher=0.98 momentum-teacher-end=0.98"},
     {"fashion-mnist", "Fashion-MNIST in 40 minutes on two cores",
-     FASHION_MNIST
-     "dim=96 depth=4 epochs=10 batch=64 lr=8e-3 warmup-epochs=0.5 momentum-teacher=0.99"},
+     FASHION_MNIST "epochs=10 warmup-epochs=0.5 momentum-teacher=0.98 momentum-teacher-end=0.999"},
 };
 
 /* The networks and what else the graph needs. */
