@@ -111,7 +111,7 @@ static const tsr_preset presets[] = {
      "global-scale=0.32,1 local-scale=0.05,0.32"},
     {"quickstart", "Fashion-MNIST in a few minutes on two cores: a first look",
      FASHION_MNIST "epochs=1 warmup-epochs=0.1 momentum-teacher=0.98 momentum-teacher-end=0.98"},
-    {"fashion-mnist", "Fashion-MNIST in 40 minutes on two cores",
+    {"fashion-mnist", "Fashion-MNIST in about 40 minutes on two cores",
      FASHION_MNIST "epochs=10 warmup-epochs=0.5 momentum-teacher=0.98 momentum-teacher-end=0.999"},
 };
 
