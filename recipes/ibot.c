@@ -112,7 +112,7 @@ static const tsr_preset presets[] = {
     {"quickstart", "Fashion-MNIST in a few minutes on two cores: a first look",
      FASHION_MNIST "epochs=1 warmup-epochs=0.1 momentum-teacher=0.98 momentum-teacher-end=0.98"},
     {"fashion-mnist", "Fashion-MNIST in about 40 minutes on two cores",
-     FASHION_MNIST "epochs=10 warmup-epochs=0.5 momentum-teacher=0.99 momentum-teacher-end=0.999 "
+     FASHION_MNIST "epochs=8 warmup-epochs=0.5 momentum-teacher=0.99 momentum-teacher-end=0.999 "
                    "warmup-teacher-temp=0.06 teacher-temp=0.06 warmup-teacher-patch-temp=0.06 "
                    "teacher-patch-temp=0.06"},
 };
