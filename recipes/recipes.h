@@ -71,6 +71,13 @@ typedef struct tsr_preset {
     const char *options; /* "epochs=20 batch=64 lr=1e-3": of the run, the training and the recipe */
 } tsr_preset;
 
+/* A training option whose published value is another than the default of the table of all runs. */
+typedef struct tsr_default {
+    const char *option; /* "weight-decay" */
+    const char *value;  /* "0.05" */
+    const char *source; /* "paper, table 8" */
+} tsr_default;
+
 typedef struct tsr_recipe {
     const char *name;  /* "ibot" */
     const char *title; /* one line */
@@ -78,7 +85,9 @@ typedef struct tsr_recipe {
     const tsr_option *options;
     int n_options;
     size_t options_size;
-    const tsr_preset *presets;
+    const tsr_default *defaults; /* of training; NULL: all as in the table */
+    int n_defaults;
+    const tsr_preset *presets; /* on top of the defaults */
     int n_presets;
     /* Fills at most max specs; returns how many, or -1 with a sticky status. */
     int (*views)(const tsr_build *build, tsr_view_spec *specs, int max);
@@ -95,6 +104,13 @@ typedef struct tsr_recipe {
 /* The recipes of the library: returns them, n is how many. */
 TSR_API const tsr_recipe *const *tsr_recipes(int *n);
 TSR_API const tsr_recipe *tsr_recipe_find(const char *name); /* NULL and ARGUMENT: unknown */
+
+/* All options of training and of the recipe, as published. options: recipe->options_size bytes. */
+TSR_API tsr_status tsr_recipe_defaults(const tsr_recipe *recipe, tsr_train_options *train,
+                                       void *options);
+/* Then what a preset changes of them. ARGUMENT: no such preset; the message lists those that there are. */
+TSR_API tsr_status tsr_recipe_preset(const tsr_recipe *recipe, const char *preset,
+                                     tsr_train_options *train, void *options);
 
 /* ------------------------------------------------------------------ training ---------------------------------------- */
 

@@ -22,6 +22,29 @@ static void print_flag(const char *name, const char *argument, const char *meani
     printf("  %-34s %s\n", left, meaning);
 }
 
+/* Where the value of an option comes from: "[paper, table 8]", or where a preset sets another "[published 0.05, ...]". */
+static void print_source(const cli_table *table, const tsr_option *o, const char *value)
+{
+    const char *published = o->value, *source = o->source;
+    for (int i = 0; i < table->n_defaults; i++) {
+        if (strcmp(table->defaults[i].option, o->name) != 0) continue;
+        published = table->defaults[i].value;
+        source = table->defaults[i].source;
+    }
+    /* As tsr_option_text() writes it: 1e-06, not 1e-6. */
+    char text[TSR_OPTION_TEXT];
+    tsr_list room;
+    tsr_option here = *o;
+    here.offset = 0;
+    if (tsr_option_set(&here, &room, published) == TSR_STATUS_OK) {
+        published = tsr_option_text(&here, &room, text);
+    }
+    bool same = strcmp(published, value) == 0;
+    if (source == NULL && same) return;
+    printf(" [%s%s%s%s]", same ? "" : "published ", same ? "" : published,
+           same || source == NULL ? "" : ", ", source != NULL ? source : "");
+}
+
 static void print_table(const cli_table *table)
 {
     printf("\n%s:\n", table->title);
@@ -30,8 +53,9 @@ static void print_table(const cli_table *table)
         char text[TSR_OPTION_TEXT], left[TSR_OPTION_TEXT + 64];
         tsr_option_text(o, table->options, text);
         snprintf(left, sizeof left, "--%s %s", o->name, text);
-        printf("  %-34s %s%s%s%s\n", left, o->meaning, o->source != NULL ? " [" : "",
-               o->source != NULL ? o->source : "", o->source != NULL ? "]" : "");
+        printf("  %-34s %s", left, o->meaning);
+        print_source(table, o, text);
+        printf("\n");
     }
 }
 

@@ -30,7 +30,9 @@ typedef struct cli_table {
     const tsr_option *at;
     int n;
     void *options;
-    bool given[96]; /* set for those that the user gave */
+    bool given[96];              /* set for those that the user gave */
+    const tsr_default *defaults; /* a recipe's, instead of those in the table; may be NULL */
+    int n_defaults;
 } cli_table;
 
 typedef struct cli_arguments {

@@ -5,40 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "a=1 b=2" into whichever table has the option. */
-static tsr_status apply_preset(cli_recipe *r, const tsr_preset *preset)
-{
-    char text[1024];
-    snprintf(text, sizeof text, "%s", preset->options);
-    char *rest = NULL;
-    for (char *word = strtok_r(text, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
-        char *value = strchr(word, '=');
-        *value++ = '\0';
-        const tsr_option *o = NULL;
-        for (int t = 0; t < 2 && o == NULL; t++) {
-            o = tsr_option_find(r->tables[t].at, r->tables[t].n, word);
-            if (o != NULL) tsr_option_set(o, r->tables[t].options, value);
-        }
-        if (o == NULL) {
-            tsr_fail(TSR_STATUS_ARGUMENT, "preset %s: no option \"%s\"", preset->name, word);
-        }
-    }
-    return tsr_status_get();
-}
-
-static tsr_status use_preset(cli_recipe *r, const char *name)
-{
-    char known[256] = "none";
-    for (int i = 0; i < r->recipe->n_presets; i++) {
-        const tsr_preset *p = &r->recipe->presets[i];
-        if (strcmp(p->name, name) == 0) return apply_preset(r, p);
-        size_t used = i == 0 ? 0 : strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ", p->name);
-    }
-    return tsr_fail(TSR_STATUS_ARGUMENT, "--preset: %s has no preset \"%.40s\"; it has: %s",
-                    r->recipe->name, name, known);
-}
-
 static const char *find_preset(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -95,13 +61,16 @@ int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
                                .n = r->recipe->n_options,
                                .options = r->options};
     for (int t = 0; t < 2; t++) {
-        tsr_options_default(r->tables[t].at, r->tables[t].n, r->tables[t].options);
+        r->tables[t].defaults = r->recipe->defaults;
+        r->tables[t].n_defaults = r->recipe->n_defaults;
     }
+    tsr_recipe_defaults(r->recipe, &r->train, r->options);
     char about[512];
     snprintf(about, sizeof about, "%s.\n%s.", r->recipe->title, r->recipe->paper);
     cli_recipe_describe(r, about);
     const char *preset = find_preset(argc, argv);
-    if (preset == NULL || use_preset(r, preset) == TSR_STATUS_OK) return -1;
+    if (preset != NULL) tsr_recipe_preset(r->recipe, preset, &r->train, r->options);
+    if (tsr_status_get() == TSR_STATUS_OK) return -1;
     cli_report();
     cli_recipe_close(r);
     return CLI_USAGE;

@@ -51,6 +51,7 @@ typedef struct tsr_train_options {
     double mlp_ratio;
     int64_t epochs, batch, micro_batch;
     int optimizer; /* tsr_optimizer_kind */
+    double beta1, beta2;
     double lr, min_lr, warmup_epochs;
     bool scale_lr;
     double weight_decay, weight_decay_end;

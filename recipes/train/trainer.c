@@ -162,7 +162,10 @@ static bool make_optimizer(tsr_trainer *t)
         list[i] = (tsr_optimizer_parameter){
             .name = e->name, .tensor = e->tensor, .decays = tsr_module_decays(e)};
     }
-    tsr_optimizer_options options = {.kind = (tsr_optimizer_kind)t->build.train->optimizer};
+    const tsr_train_options *train = t->build.train;
+    tsr_optimizer_options options = {.kind = (tsr_optimizer_kind)train->optimizer,
+                                     .beta1 = train->beta1,
+                                     .beta2 = train->beta2};
     t->optimizer = tsr_optimizer_make(list, (int)n, &options);
     tsr_free(list);
     return t->optimizer != NULL;
