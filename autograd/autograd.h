@@ -347,14 +347,21 @@ TSR_API tsr_tensor *tsr_hvp(tsr_function *f, void *user, tsr_tensor *x, tsr_tens
 typedef struct tsr_rng {
     uint32_t key[2];
     uint32_t step, sample, purpose;
-    uint32_t index;    /* of the next block of four numbers */
-    uint32_t block[4]; /* the current block */
-    int left;          /* numbers of it not yet drawn */
+    uint32_t index;       /* of the next block of four numbers */
+    uint32_t block[4];    /* the current block */
+    int left;             /* numbers of it not yet drawn */
+    uint32_t part, batch; /* for tsr_rng_row(): samples here, of a batch of so many; part 0: all */
 } tsr_rng;
 
 TSR_API tsr_rng tsr_rng_make(uint64_t seed, uint32_t step, uint32_t sample, uint32_t purpose);
 /* A stream of its own for each label (FNV-1a of it goes into purpose): tsr_rng_purpose("masks"). */
 TSR_API uint32_t tsr_rng_purpose(const char *label);
+/*
+ * The stream of row r of a tensor [copies * part, ...], copy-major, whose first row is sample rng.sample: that of sample
+ * rng.sample + r / part * batch + r % part, so that a part of a batch draws what it draws within the batch. Without parts
+ * that is rng.sample + r.
+ */
+TSR_API tsr_rng tsr_rng_row(tsr_rng rng, int64_t row);
 TSR_API uint32_t tsr_rng_u32(tsr_rng *rng);
 TSR_API double tsr_rng_uniform(tsr_rng *rng);                     /* [0, 1), 53 bits */
 TSR_API double tsr_rng_range(tsr_rng *rng, double lo, double hi); /* [lo, hi) */

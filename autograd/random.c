@@ -42,6 +42,15 @@ uint32_t tsr_rng_purpose(const char *label)
     return h;
 }
 
+tsr_rng tsr_rng_row(tsr_rng rng, int64_t row)
+{
+    int64_t sample = row;
+    if (rng.part > 0) sample = row / rng.part * rng.batch + row % rng.part;
+    rng.sample += (uint32_t)sample;
+    rng.left = 0;
+    return rng;
+}
+
 uint32_t tsr_rng_u32(tsr_rng *rng)
 {
     if (rng->left == 0) {

@@ -127,3 +127,48 @@ tsr_tensor *tsr_embedding_forward(const tsr_embedding_layer *m, tsr_tensor *inde
     tsr_scope scope = tsr_module_enter(&m->module);
     return tsr_module_leave(&scope, tsr_embedding(m->weight, index));
 }
+
+static bool is_rate(const char *name, double p)
+{
+    if (p >= 0.0 && p < 1.0) return true;
+    tsr_fail(TSR_STATUS_ARGUMENT, "%s: p is %g, expected 0 or more, below 1", name, p);
+    return false;
+}
+
+/* Is anything dropped now? *x becomes NULL where there are no random numbers for it. */
+static bool draws(const tsr_module *m, double p, const tsr_rng *rng, tsr_tensor **x)
+{
+    if (!m->training || p == 0.0) return false;
+    if (rng != NULL) return true;
+    tsr_fail(TSR_STATUS_STATE, "%s: a rate of %g in training wants an rng", m->name, p);
+    *x = NULL;
+    return false;
+}
+
+tsr_dropout_layer *tsr_dropout_new(double p, tsr_dtype dtype)
+{
+    tsr_dropout_layer *m =
+        is_rate("dropout", p) ? tsr_module_new(sizeof *m, "dropout", dtype) : NULL;
+    if (m != NULL) m->p = p;
+    return m;
+}
+
+tsr_tensor *tsr_dropout_forward(const tsr_dropout_layer *m, tsr_tensor *x, const tsr_rng *rng)
+{
+    if (m == NULL) return NULL;
+    return draws(&m->module, m->p, rng, &x) ? tsr_dropout(x, m->p, *rng) : x;
+}
+
+tsr_drop_path_layer *tsr_drop_path_new(double p, tsr_dtype dtype)
+{
+    tsr_drop_path_layer *m =
+        is_rate("drop_path", p) ? tsr_module_new(sizeof *m, "drop_path", dtype) : NULL;
+    if (m != NULL) m->p = p;
+    return m;
+}
+
+tsr_tensor *tsr_drop_path_forward(const tsr_drop_path_layer *m, tsr_tensor *x, const tsr_rng *rng)
+{
+    if (m == NULL) return NULL;
+    return draws(&m->module, m->p, rng, &x) ? tsr_drop_path(x, m->p, *rng) : x;
+}

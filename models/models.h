@@ -209,61 +209,84 @@ TSR_API tsr_embedding_layer *tsr_embedding_new(int64_t n, int64_t dim, tsr_dtype
 TSR_API tsr_tensor *tsr_embedding_forward(const tsr_embedding_layer *m,
                                           tsr_tensor *index /* [...] */);
 
-/* ------------------------------------------------------------------ transformer --------------- */
-
 /*
  * Random numbers of a forward: `rng` says which (seed, step, first sample, purpose). What a layer
- * drops in row b depends on rng, rng.sample + b and the layer's place alone. Purposes rng.purpose
- * .. rng.purpose + 4095 are used. Evaluation draws none.
+ * drops in row b depends on tsr_rng_row(rng, b) and the layer's place alone; places are counted
+ * from rng.purpose. rng may be NULL where nothing is drawn: in evaluation, and with rates of 0.
  */
 
-/* fc2(GELU(fc1(x))); children fc1, fc2. */
+/* tsr_dropout() of x [B, ...] in training, x itself in evaluation. 0 <= p < 1. One place. */
+typedef struct tsr_dropout_layer {
+    tsr_module module;
+    double p;
+} tsr_dropout_layer;
+TSR_API tsr_dropout_layer *tsr_dropout_new(double p, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_dropout_forward(const tsr_dropout_layer *m, tsr_tensor *x,
+                                        const tsr_rng *rng);
+
+/* The same with tsr_drop_path(): whole rows (Huang et al. 2016). */
+typedef struct tsr_drop_path_layer {
+    tsr_module module;
+    double p;
+} tsr_drop_path_layer;
+TSR_API tsr_drop_path_layer *tsr_drop_path_new(double p, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_drop_path_forward(const tsr_drop_path_layer *m, tsr_tensor *x,
+                                          const tsr_rng *rng);
+
+/* ------------------------------------------------------------------ transformer --------------- */
+
+/* d(fc2(d(GELU(fc1(x))))), d dropout of rate `drop`; children fc1, fc2, drop. Two places. */
 typedef struct tsr_mlp {
     tsr_module module;
     tsr_linear_layer *fc1, *fc2;
+    tsr_dropout_layer *drop;
 } tsr_mlp;
-TSR_API tsr_mlp *tsr_mlp_new(int64_t dim, int64_t hidden, tsr_dtype dtype);
-TSR_API tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x);
+TSR_API tsr_mlp *tsr_mlp_new(int64_t dim, int64_t hidden, double drop, tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x, const tsr_rng *rng);
 
-/* Multi-head self-attention (Vaswani et al. 2017, section 3.2.2); children qkv, proj. */
+/* Multi-head self-attention (Vaswani et al. 2017, section 3.2.2) with dropout of the attention's
+ * weights and of the result; children qkv, proj, attn_drop, proj_drop. Two places. */
 typedef struct tsr_attention {
     tsr_module module;
     int64_t heads;
     tsr_linear_layer *qkv, *proj;
+    tsr_dropout_layer *attn_drop, *proj_drop;
 } tsr_attention;
 TSR_API tsr_attention *tsr_attention_new(int64_t dim, int64_t heads, bool qkv_bias,
-                                         tsr_dtype dtype);
+                                         double attn_drop, double proj_drop, tsr_dtype dtype);
 /* x [B, T, D] -> [B, T, D]. weights, if not NULL, receives softmax(q k^T / sqrt(D / heads)),
- * [B, heads, T, T], without gradient. */
-TSR_API tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x,
+ * [B, heads, T, T], before dropout and without gradient. */
+TSR_API tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, const tsr_rng *rng,
                                           tsr_tensor **weights);
 
 /*
  * x + d(gamma_1 attn(norm1(x))), then x + d(gamma_2 mlp(norm2(x))) (Dosovitskiy et al. 2021,
  * equations 2 and 3); d is drop path (Huang et al. 2016), gamma LayerScale (Touvron et al. 2021,
- * equation 10). Children norm1, attn, norm2, mlp.
+ * equation 10). Children norm1, attn, norm2, mlp, drop_path. TSR_BLOCK_PLACES places.
  */
+enum { TSR_BLOCK_PLACES = 6 };
 typedef struct tsr_transformer_block {
     tsr_module module;
-    double drop_path;
     tsr_tensor *gamma_1, *gamma_2; /* NULL without LayerScale */
     tsr_norm_layer *norm1, *norm2;
     tsr_attention *attn;
     tsr_mlp *mlp;
+    tsr_drop_path_layer *drop_path;
 } tsr_transformer_block;
 
 typedef struct tsr_transformer_block_config {
     int64_t dim, heads, hidden; /* hidden: of the MLP */
     bool qkv_bias;
     double drop_path;   /* probability that a sample skips a branch in training */
+    double drop;        /* dropout in the MLP and of the attention's result */
+    double attn_drop;   /* dropout of the attention's weights */
     double layer_scale; /* initial gamma; 0: none */
     double eps;         /* of the layer norms; 0: 1e-6 */
     tsr_dtype dtype;
 } tsr_transformer_block_config;
 TSR_API tsr_transformer_block *
 tsr_transformer_block_new(const tsr_transformer_block_config *config);
-/* x [B, T, D] -> [B, T, D]. rng: may be NULL in evaluation or where drop_path is 0. weights as
- * above, may be NULL. */
+/* x [B, T, D] -> [B, T, D]. weights as above, may be NULL. */
 TSR_API tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_tensor *x,
                                                   const tsr_rng *rng, tsr_tensor **weights);
 
@@ -283,6 +306,8 @@ typedef struct tsr_vit_config {
     double mlp_ratio; /* 0: 4 */
     bool qkv_bias;
     double drop_path;   /* of the last block; the others rise to it linearly from 0 */
+    double drop;        /* dropout after the position embedding and in blocks (drop_rate) */
+    double attn_drop;   /* dropout of the attention's weights (attn_drop_rate) */
     double layer_scale; /* 0: none */
     bool mean_pooling;  /* the class token becomes fc_norm(mean of patch tokens); no final norm */
     bool masked;        /* has masked_embed, and takes masks */
@@ -296,12 +321,14 @@ typedef struct tsr_vit_config {
 TSR_API tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config);
 
 /* Parameters cls_token [1, 1, D], pos_embed [1, 1 + N0, D], masked_embed [1, D]; children
- * patch_embed.proj, blocks.i, norm (or fc_norm). */
+ * patch_embed.proj, pos_drop, blocks.i, norm (or fc_norm). TSR_BLOCK_PLACES places a block, one
+ * more for pos_drop. */
 typedef struct tsr_vit {
     tsr_module module;
     tsr_vit_config config; /* with its defaults filled in */
     tsr_tensor *cls_token, *pos_embed, *masked_embed;
     tsr_conv_layer *patch_embed;
+    tsr_dropout_layer *pos_drop;
     tsr_norm_layer *norm, *fc_norm;
     tsr_transformer_block *blocks[]; /* [depth] */
 } tsr_vit;
@@ -310,14 +337,14 @@ TSR_API tsr_vit *tsr_vit_new(const tsr_vit_config *config);
 
 typedef struct tsr_vit_options {
     tsr_tensor *mask; /* [B, h, w] BOOL or U8, set: masked; NULL: none */
-    tsr_rng rng;      /* of drop path */
+    tsr_rng rng;      /* of dropout and drop path */
     bool no_norm;     /* tsr_vit_intermediate() alone: without the final norm */
 } tsr_vit_options;
 
 /*
  * images [B, C, H, W] of any size -> all tokens [B, 1 + h w, D], h = H / patch, w = W / patch
  * (what is left over is cut). Masked patches become masked_embed before the position embedding is
- * added. options may be NULL unless drop path is drawn.
+ * added. options may be NULL where nothing is drawn.
  */
 TSR_API tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
                                     const tsr_vit_options *options);
@@ -391,7 +418,7 @@ typedef struct tsr_multi_crop_options {
     tsr_tensor *mask; /* [B1, h, w] for the first group; NULL: none */
     bool patches;     /* the logits of the first group's patches too */
     tsr_tensor *rows; /* I64 [R]: only of these rows of the patches [B1 N, D]; NULL: of all */
-    tsr_rng rng;      /* of drop path */
+    tsr_rng rng;      /* of dropout and drop path */
 } tsr_multi_crop_options;
 
 typedef struct tsr_multi_crop_output {

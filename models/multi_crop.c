@@ -78,7 +78,7 @@ static tsr_tensor *backbone_forward(const tsr_multi_crop *m, tsr_tensors crops,
         if (groups == 0) *first_tokens = tokens;
         parts[groups++] = tsr_vit_class_token(tokens);
         options.mask = NULL;
-        options.rng.sample += (uint32_t)tsr_tensor_size(images, 0);
+        options.rng = tsr_rng_row(options.rng, tsr_tensor_size(images, 0));
     }
     return groups == 1 ? parts[0] : tsr_concat((tsr_tensors){parts, groups}, 0);
 }

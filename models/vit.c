@@ -88,6 +88,7 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
     m->patch_embed =
         tsr_module_child(base, "patch_embed.proj",
                          tsr_conv_new(c.channels, c.dim, c.patch_size, true, &patches, c.dtype));
+    m->pos_drop = tsr_module_child(base, "pos_drop", tsr_dropout_new(c.drop, c.dtype));
     for (int64_t i = 0; i < c.depth && !base->failed; i++) {
         char name[TSR_MODULE_NAME];
         snprintf(name, sizeof name, "blocks.%" PRId64, i);
@@ -100,6 +101,8 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
                                             .hidden = (int64_t)((double)c.dim * c.mlp_ratio),
                                             .qkv_bias = c.qkv_bias,
                                             .drop_path = rate,
+                                            .drop = c.drop,
+                                            .attn_drop = c.attn_drop,
                                             .layer_scale = c.layer_scale,
                                             .eps = c.eps,
                                             .dtype = c.dtype}));
@@ -133,6 +136,15 @@ static tsr_tensor *position(const tsr_vit *m, int64_t h, int64_t w)
     return tsr_concat(TSR_TENSORS(cls, patches), 1);
 }
 
+/* The random numbers of block i, or of what comes after block i - 1; NULL without any. */
+static const tsr_rng *place(const tsr_vit_options *options, int64_t i, tsr_rng *rng)
+{
+    if (options == NULL) return NULL;
+    *rng = options->rng;
+    rng->purpose += TSR_BLOCK_PLACES * (uint32_t)i;
+    return rng;
+}
+
 static tsr_tensor *mask_patches(const tsr_vit *m, tsr_tensor *patches, tsr_tensor *mask,
                                 tsr_shape wanted)
 {
@@ -151,8 +163,10 @@ static tsr_tensor *mask_patches(const tsr_vit *m, tsr_tensor *patches, tsr_tenso
 }
 
 /* Images to the tokens that enter the first block: [B, 1 + N, D]. */
-static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, tsr_tensor *mask)
+static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_vit_options *options)
 {
+    tsr_tensor *mask = options != NULL ? options->mask : NULL;
+    tsr_rng rng;
     const tsr_vit_config *c = &m->config;
     if (tsr_tensor_ndim(images) != 4 || tsr_tensor_size(images, 1) != c->channels ||
         tsr_tensor_size(images, 2) < c->patch_size || tsr_tensor_size(images, 3) < c->patch_size) {
@@ -173,6 +187,7 @@ static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, tsr_tensor *mask)
     tsr_tensor *cls = tsr_expand(m->cls_token, TSR_SHAPE(batch, 1, c->dim));
     x = tsr_concat(TSR_TENSORS(cls, x), 1);
     x = tsr_add(x, position(m, h, w));
+    x = tsr_dropout_forward(m->pos_drop, x, place(options, c->depth, &rng));
     return tsr_scope_return(&scope, x);
 }
 
@@ -189,10 +204,8 @@ static tsr_tensor *renew(tsr_scope *scope, tsr_tensor *x)
 
 static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x, const tsr_vit_options *options)
 {
-    if (options == NULL) return tsr_transformer_block_forward(m->blocks[i], x, NULL, NULL);
-    tsr_rng rng = options->rng;
-    rng.purpose += 2 * (uint32_t)i;
-    return tsr_transformer_block_forward(m->blocks[i], x, &rng, NULL);
+    tsr_rng rng;
+    return tsr_transformer_block_forward(m->blocks[i], x, place(options, i, &rng), NULL);
 }
 
 /* Blocks 0 .. n; each block's input dies as soon as nothing needs it. */
@@ -207,7 +220,7 @@ tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images, const tsr_vit_
 {
     if (m == NULL || images == NULL) return NULL;
     tsr_scope scope = tsr_module_enter(&m->module);
-    tsr_tensor *x = embed(m, images, options != NULL ? options->mask : NULL);
+    tsr_tensor *x = embed(m, images, options);
     x = blocks(m, &scope, m->config.depth, x, options);
     if (m->norm != NULL) {
         x = tsr_norm_forward(m->norm, x);
@@ -242,7 +255,7 @@ tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
                         m->config.depth);
     }
     tsr_scope scope = tsr_module_enter(&m->module);
-    tsr_tensor *x = embed(m, images, options != NULL ? options->mask : NULL);
+    tsr_tensor *x = embed(m, images, options);
     int64_t first = m->config.depth - n;
     bool normed = m->norm != NULL && (options == NULL || !options->no_norm);
     x = blocks(m, &scope, first, x, options);
@@ -265,7 +278,7 @@ tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images)
     int64_t last = m->config.depth - 1;
     x = blocks(m, &scope, last, x, NULL);
     x = tsr_norm_forward(m->blocks[last]->norm1, x);
-    tsr_attention_forward(m->blocks[last]->attn, x, &weights);
+    tsr_attention_forward(m->blocks[last]->attn, x, NULL, &weights);
     tsr_recording_set(was);
     return tsr_module_leave(&scope, weights);
 }

@@ -1,7 +1,7 @@
 /*
  * Stochastic depth (Huang et al. 2016) as timm's drop_path: x [B, ...], each row kept with probability keep = 1 - p and
- * then divided by it: y = x / keep * floor(keep + u), u uniform in [0, 1) from (rng, rng.sample + row). A batch that is
- * cut in two drops the same rows. y is linear in x, so dx is dy under the same function.
+ * then divided by it: y = x / keep * floor(keep + u), u uniform in [0, 1) from tsr_rng_row(rng, row). A batch that is cut
+ * in parts drops the same rows. y is linear in x, so dx is dy under the same function.
  */
 #include "autograd/loop.h"
 #include "ops/elementwise.h"
@@ -17,9 +17,7 @@ enum { PART = 16384 };
 
 static bool is_kept(const struct drop_path *s, int64_t row)
 {
-    tsr_rng rng = s->rng;
-    rng.sample += (uint32_t)row;
-    rng.left = 0;
+    tsr_rng rng = tsr_rng_row(s->rng, row);
     return tsr_rng_uniform(&rng) + (1.0 - s->p) >= 1.0;
 }
 

@@ -1,7 +1,7 @@
 /*
- * y = x / (1 - p) where an element is kept, 0 where it is dropped, with probability p. Which ones is a function of rng, of
- * the row r of dimension 0 (it is added to rng.sample) and of the element's place in its row: a batch that is cut in two
- * drops the same elements. y is linear in x, so dx is dy under the same function.
+ * y = x / (1 - p) where an element is kept, 0 where it is dropped, with probability p. Which ones is a function of
+ * tsr_rng_row(rng, row of dimension 0) and of the element's place in its row: a batch that is cut in parts drops the same
+ * elements. y is linear in x, so dx is dy under the same function.
  */
 #include "autograd/loop.h"
 #include "ops/elementwise.h"
@@ -33,10 +33,8 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct dropout *s)
     TSR_PARALLEL_FOR(p, rows * parts, 8 * numel, {
         int64_t row = p / parts, first = p % parts * PART, at = row * width + first;
         int64_t n = width - first < PART ? width - first : PART;
-        tsr_rng rng = s->rng;
-        rng.sample += (uint32_t)row;
+        tsr_rng rng = tsr_rng_row(s->rng, row);
         rng.index += (uint32_t)(first / 4);
-        rng.left = 0;
         if (f32) {
             DROP(float)
         } else {

@@ -162,10 +162,9 @@ TSR_API tsr_tensor *tsr_l2_normalize(tsr_tensor *x, int dim, double eps);
 TSR_API tsr_tensor *tsr_weight_norm(tsr_tensor *v, tsr_tensor *g);
 
 /* Zeroes elements with probability p, scales the rest by 1 / (1 - p). p 0: x itself. x [B, ...]: which elements is a
- * function of (rng, rng.sample + row, place in the row), so that a batch cut in two (the second part with rng.sample set
- * forward) drops the same. */
+ * function of tsr_rng_row(rng, row) and of the place in the row, so that the parts of a batch drop what the batch does. */
 TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, tsr_rng rng);
-/* The same for whole samples: x [B, ...], x / keep * floor(keep + u), u of (rng, rng.sample + row). timm's drop_path. */
+/* The same for whole samples: x [B, ...], x / keep * floor(keep + u), u of tsr_rng_row(rng, row). timm's drop_path. */
 TSR_API tsr_tensor *tsr_drop_path(tsr_tensor *x, double p, tsr_rng rng);
 
 /* Images: x [B, C, H, W]. */

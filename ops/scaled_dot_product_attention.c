@@ -230,10 +230,8 @@ static void drop(const struct attention *s, const struct problem *p, int64_t h, 
     double scale = 1.0 / (1.0 - s->dropout), threshold = s->dropout * 0x1p32;
     for (int64_t r = 0; r < rows; r++) {
         int64_t element = (h * p->m + row + r) * p->n, place = element % width;
-        tsr_rng rng = s->rng;
-        rng.sample += (uint32_t)(element / width);
+        tsr_rng rng = tsr_rng_row(s->rng, element / width);
         rng.index += (uint32_t)(place / 4);
-        rng.left = 0;
         for (int64_t skip = place % 4; skip > 0; skip--) tsr_rng_u32(&rng);
         for (int64_t j = r * p->ld; j < r * p->ld + p->n; j++) {
             double factor = (double)tsr_rng_u32(&rng) >= threshold ? scale : 0.0;

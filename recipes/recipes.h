@@ -28,7 +28,8 @@ typedef struct tsr_step tsr_step;
 
 TSR_API int64_t tsr_step_epoch(const tsr_step *step); /* from 0 */
 TSR_API int64_t tsr_step_index(const tsr_step *step); /* of the whole run, from 0 */
-/* Random numbers of this step (and micro-batch): set purpose for each use. */
+/* Random numbers of this step: set purpose for each use. What is drawn by tsr_rng_row() for the rows of a field is what the
+ * whole batch draws, however it is cut into micro-batches. */
 TSR_API tsr_rng tsr_step_rng(const tsr_step *step);
 /* A field of the batch: "global" f32 [copies * B, 3, S, S], copy-major, and the like; of the model's type when floating.
  * ARGUMENT: no such field. */

@@ -51,7 +51,7 @@ static struct student *make_network(const tsr_build *build, bool predicts)
     config.drop_path = predicts ? o->drop_path : 0.0;
     m->backbone = tsr_module_child(&m->module, "backbone", tsr_vit_new(&config));
     if (predicts) {
-        tsr_mlp *mlp = tsr_mlp_new(config.dim, o->hidden, build->dtype);
+        tsr_mlp *mlp = tsr_mlp_new(config.dim, o->hidden, 0.0, build->dtype);
         m->predictor = tsr_module_child(&m->module, "predictor", mlp);
     }
     return tsr_module_finish(&m->module);
@@ -96,7 +96,7 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
     target = tsr_l2_normalize(tsr_concat(TSR_TENSORS(view[1], view[0]), 0), -1, 1e-12);
 
     tsr_tensor *q = features(byol->student, images, tsr_step_rng(step));
-    q = tsr_l2_normalize(tsr_mlp_forward(byol->student->predictor, q), -1, 1e-12);
+    q = tsr_l2_normalize(tsr_mlp_forward(byol->student->predictor, q, NULL), -1, 1e-12);
     tsr_tensor *distance = tsr_sum(tsr_mse(q, target), (const int[]){-1}, 1, false);
     tsr_tensor *value = tsr_mean(distance, NULL, 0, false);
     tsr_step_log(step, "distance", value);

@@ -5,7 +5,7 @@
 int main(void)
 {
     tsr_scope program = tsr_scope_open();
-    tsr_mlp *mlp = tsr_mlp_new(1, 64, TSR_DTYPE_F32);
+    tsr_mlp *mlp = tsr_mlp_new(1, 64, 0.0, TSR_DTYPE_F32);
     tsr_module_initialize(&mlp->module, 1);
     tsr_fill_uniform(mlp->fc1->weight, tsr_rng_make(1, 0, 0, 1), -3.0, 3.0);
     tsr_fill_uniform(mlp->fc1->bias, tsr_rng_make(1, 0, 0, 2), -3.0, 3.0);
@@ -17,7 +17,7 @@ int main(void)
     double error = 1.0;
     for (int step = 0; step < 500; step++) {
         tsr_scope scope = tsr_scope_open();
-        tsr_tensor *loss = tsr_mean(tsr_mse(tsr_mlp_forward(mlp, x), y), NULL, 0, false);
+        tsr_tensor *loss = tsr_mean(tsr_mse(tsr_mlp_forward(mlp, x, NULL), y), NULL, 0, false);
         error = tsr_tensor_item(loss);
         tsr_backward(tape, loss, NULL);
         for (int i = 0; i < parameters->n; i++) {

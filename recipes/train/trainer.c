@@ -55,9 +55,13 @@ int64_t tsr_step_index(const tsr_step *step)
 tsr_rng tsr_step_rng(const tsr_step *step)
 {
     const tsr_trainer *t = step->trainer;
-    int64_t micro_size = t->build.train->batch / step->n_micro;
-    uint32_t first = (uint32_t)(step->micro * micro_size);
-    return tsr_rng_make(t->build.seed, (uint32_t)t->position, first, tsr_rng_purpose("step"));
+    int64_t batch = t->build.train->batch, part = batch / step->n_micro;
+    uint32_t first = (uint32_t)(step->micro * part);
+    tsr_rng rng =
+        tsr_rng_make(t->build.seed, (uint32_t)t->position, first, tsr_rng_purpose("step"));
+    rng.part = (uint32_t)part;
+    rng.batch = (uint32_t)batch;
+    return rng;
 }
 
 static const tsr_input *find_input(const tsr_step *step, const char *name)

@@ -15,7 +15,7 @@ static struct tree *make_tree(int64_t dim, tsr_dtype dtype)
     struct tree *m = tsr_module_new(sizeof *m, "tree", dtype);
     if (m == NULL) return NULL;
     m->first = tsr_module_child(&m->module, "layers.0", tsr_linear_new(dim, dim, true, dtype));
-    m->second = tsr_module_child(&m->module, "mlp", tsr_mlp_new(dim, 2 * dim, dtype));
+    m->second = tsr_module_child(&m->module, "mlp", tsr_mlp_new(dim, 2 * dim, 0.0, dtype));
     tsr_module_child(&m->module, "tied", m->first);
     m->steps = tsr_module_buffer(&m->module, "steps", TSR_DTYPE_I64, TSR_SHAPE_SCALAR, 5.0);
     m->scale = tsr_module_parameter(&m->module, "scale", TSR_SHAPE(1, dim), TSR_INIT_CONSTANT(0.5));
@@ -98,7 +98,7 @@ static void test_module__starts_alike_whatever_else_there_is(void **state)
     tsr_module_initialize(&m->module, 11);
     assert_ok();
     tsr_mlp *alone = tsr_module_new(sizeof *alone, "root", TSR_DTYPE_F64);
-    tsr_module_child(&alone->module, "mlp", tsr_mlp_new(8, 16, TSR_DTYPE_F64));
+    tsr_module_child(&alone->module, "mlp", tsr_mlp_new(8, 16, 0.0, TSR_DTYPE_F64));
     tsr_module_initialize(&alone->module, 11);
     assert_same(tsr_module_find(&alone->module, "mlp.fc1.weight"), m->second->fc1->weight);
     tsr_module_initialize(&alone->module, 12);
@@ -149,7 +149,7 @@ static void test_module__says_what_a_copy_lacks(void **state)
 {
     (void)state;
     struct tree *m = make_tree(4, TSR_DTYPE_F32), *wide = make_tree(5, TSR_DTYPE_F32);
-    tsr_mlp *mlp = tsr_mlp_new(4, 8, TSR_DTYPE_F32);
+    tsr_mlp *mlp = tsr_mlp_new(4, 8, 0.0, TSR_DTYPE_F32);
     tsr_module_initialize(&m->module, 1);
     tsr_module_initialize(&wide->module, 1);
     tsr_module_initialize(&mlp->module, 1);
@@ -299,11 +299,39 @@ static void test_module__names_itself_in_anomalies(void **state)
     tsr_tensor_fill(m->second->fc2->bias, NAN);
     bool was = tsr_anomaly_set(true);
     tsr_tape *tape = tsr_tape_open();
-    assert_null(tsr_mlp_forward(m->second, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(3, 4))));
+    assert_null(tsr_mlp_forward(m->second, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(3, 4)), NULL));
     tsr_tape_close(&tape);
     tsr_anomaly_set(was);
     assert_failed(TSR_STATUS_NUMERIC, "mlp.fc2");
     tsr_module_free(&m);
+}
+
+/* Training drops what the operators drop; evaluation nothing, and then it wants no numbers. */
+static void test_module__dropout_and_drop_path(void **state)
+{
+    (void)state;
+    tsr_dropout_layer *drop = tsr_dropout_new(0.3, TSR_DTYPE_F64);
+    tsr_drop_path_layer *path = tsr_drop_path_new(0.3, TSR_DTYPE_F64);
+    tsr_tensor *x = tsr_full(TSR_DTYPE_F64, TSR_SHAPE(16, 5), 1.0);
+    tsr_rng rng = tsr_rng_make(1, 2, 3, 4);
+    assert_same(tsr_dropout_forward(drop, x, &rng), tsr_dropout(x, 0.3, rng));
+    assert_same(tsr_drop_path_forward(path, x, &rng), tsr_drop_path(x, 0.3, rng));
+    assert_null(tsr_dropout_forward(drop, x, NULL));
+    assert_failed(TSR_STATUS_STATE, "dropout: a rate of 0.3 in training wants an rng");
+    assert_null(tsr_drop_path_forward(path, x, NULL));
+    assert_failed(TSR_STATUS_STATE, "drop_path: a rate of 0.3 in training wants an rng");
+    tsr_module_train(&drop->module, false);
+    tsr_module_train(&path->module, false);
+    assert_ptr_equal(tsr_dropout_forward(drop, x, NULL), x);
+    assert_ptr_equal(tsr_drop_path_forward(path, x, NULL), x);
+    assert_null(tsr_dropout_forward(NULL, x, &rng));
+    assert_null(tsr_drop_path_forward(NULL, x, &rng));
+    assert_null(tsr_dropout_new(-0.1, TSR_DTYPE_F64));
+    assert_failed(TSR_STATUS_ARGUMENT, "dropout: p is -0.1, expected 0 or more, below 1");
+    assert_null(tsr_drop_path_new((double)NAN, TSR_DTYPE_F64));
+    assert_failed(TSR_STATUS_ARGUMENT, "drop_path: p is");
+    tsr_module_free(&drop);
+    tsr_module_free(&path);
 }
 
 int main(void)
@@ -323,6 +351,7 @@ int main(void)
         tsr_test(test_module__fails_as_a_whole),
         tsr_test(test_module__survives_every_failing_allocation),
         tsr_test(test_module__names_itself_in_anomalies),
+        tsr_test(test_module__dropout_and_drop_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

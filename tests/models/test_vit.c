@@ -286,11 +286,13 @@ static void test_vit__fits_positions_by_size(void **state)
     tsr_module_free(&vit);
 }
 
-static void test_vit__drops_paths_by_sample_alone(void **state)
+static void test_vit__drops_by_sample_alone(void **state)
 {
     (void)state;
     tsr_vit_config config = small_config(TSR_DTYPE_F64);
     config.drop_path = 0.5;
+    config.drop = 0.1;
+    config.attn_drop = 0.2;
     tsr_vit *vit = tsr_vit_new(&config);
     tsr_module_initialize(&vit->module, 1);
     tsr_tensor *images = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(6, 3, 32, 32));
@@ -312,7 +314,62 @@ static void test_vit__drops_paths_by_sample_alone(void **state)
     assert_true(differ >= 3);
     tsr_module_train(&vit->module, true);
     assert_null(tsr_vit_forward(vit, images, NULL));
-    assert_failed(TSR_STATUS_STATE, "blocks.1: drop path in training wants an rng");
+    assert_failed(TSR_STATUS_STATE, "pos_drop: a rate of 0.1 in training wants an rng");
+    tsr_module_free(&vit);
+}
+
+/* drop_rate: of the embedded tokens, of each attention's result, twice in each MLP. attn_drop_rate: of the weights. */
+static tsr_tensor *dropped_by_hand(const tsr_vit *vit, tsr_tensor *images, tsr_rng rng)
+{
+    const tsr_vit_config *c = &vit->config;
+    int64_t batch = tsr_tensor_size(images, 0), head = c->dim / c->heads;
+    tsr_rng at = rng;
+    tsr_tensor *x = tsr_patch_embed(images, vit->patch_embed->weight, vit->patch_embed->bias);
+    x = tsr_permute(tsr_reshape(x, TSR_SHAPE(batch, c->dim, 16)), (const int[]){0, 2, 1});
+    tsr_tensor *cls = tsr_expand(vit->cls_token, TSR_SHAPE(batch, 1, c->dim));
+    x = tsr_add(tsr_concat(TSR_TENSORS(cls, x), 1), vit->pos_embed);
+    at.purpose = rng.purpose + (uint32_t)c->depth * TSR_BLOCK_PLACES;
+    x = tsr_dropout(x, c->drop, at);
+    for (int64_t i = 0; i < c->depth; i++) {
+        const tsr_transformer_block *b = vit->blocks[i];
+        uint32_t first = rng.purpose + (uint32_t)i * TSR_BLOCK_PLACES;
+        tsr_tensor *y = tsr_layer_norm(x, b->norm1->weight, b->norm1->bias, 1e-6), *qkv[3];
+        tsr_split(tsr_linear(y, b->attn->qkv->weight, b->attn->qkv->bias), -1, 3, qkv);
+        for (int k = 0; k < 3; k++) {
+            qkv[k] = tsr_reshape(qkv[k], TSR_SHAPE(batch, 17, c->heads, head));
+            qkv[k] = tsr_transpose(qkv[k], 1, 2);
+        }
+        y = tsr_matmul(qkv[0], tsr_transpose(qkv[1], 2, 3));
+        y = tsr_softmax(tsr_affine(y, 1.0 / sqrt((double)head), 0.0), -1);
+        at.purpose = first + 2;
+        y = tsr_matmul(tsr_dropout(y, c->attn_drop, at), qkv[2]);
+        y = tsr_reshape(tsr_transpose(y, 1, 2), TSR_SHAPE(batch, 17, c->dim));
+        y = tsr_linear(y, b->attn->proj->weight, b->attn->proj->bias);
+        at.purpose = first + 3;
+        x = tsr_add(x, tsr_dropout(y, c->drop, at));
+        y = tsr_layer_norm(x, b->norm2->weight, b->norm2->bias, 1e-6);
+        y = tsr_gelu(tsr_linear(y, b->mlp->fc1->weight, b->mlp->fc1->bias), false);
+        at.purpose = first + 4;
+        y = tsr_linear(tsr_dropout(y, c->drop, at), b->mlp->fc2->weight, b->mlp->fc2->bias);
+        at.purpose = first + 5;
+        x = tsr_add(x, tsr_dropout(y, c->drop, at));
+    }
+    return tsr_layer_norm(x, vit->norm->weight, vit->norm->bias, 1e-6);
+}
+
+static void test_vit__drops_where_the_authors_do(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F64);
+    config.drop = 0.2;
+    config.attn_drop = 0.3;
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_tensor *images = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(3, 3, 32, 32));
+    tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+    tsr_vit_options options = {.rng = tsr_rng_make(5, 7, 100, tsr_rng_purpose("student"))};
+    assert_close(tsr_vit_forward(vit, images, &options), dropped_by_hand(vit, images, options.rng),
+                 1e-12);
     tsr_module_free(&vit);
 }
 
@@ -321,6 +378,10 @@ static void test_vit__refuses_what_does_not_fit(void **state)
     (void)state;
     tsr_vit_config config = small_config(TSR_DTYPE_F32);
     config.masked = false;
+    config.attn_drop = 1.0;
+    assert_null(tsr_vit_new(&config));
+    assert_failed(TSR_STATUS_ARGUMENT, "dropout: p is 1, expected 0 or more, below 1");
+    config.attn_drop = 0.0;
     tsr_vit *vit = tsr_vit_new(&config);
     tsr_module_initialize(&vit->module, 1);
     tsr_tensor *images = tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 32, 32));
@@ -390,7 +451,8 @@ int main(void)
         tsr_test(test_vit__has_the_names_of_the_authors),
         tsr_test(test_vit__starts_as_the_authors_do),
         tsr_test(test_vit__fits_positions_by_size),
-        tsr_test(test_vit__drops_paths_by_sample_alone),
+        tsr_test(test_vit__drops_by_sample_alone),
+        tsr_test(test_vit__drops_where_the_authors_do),
         tsr_test(test_vit__refuses_what_does_not_fit),
         tsr_test(test_vit__holds_one_block_at_a_time),
     };

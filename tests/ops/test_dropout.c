@@ -38,6 +38,21 @@ static void test_dropout__does_not_depend_on_how_the_batch_is_cut(void **state)
     assert_same(tsr_concat(TSR_TENSORS(first, second), 0), whole);
 }
 
+/* Two copies of a batch of 6, and the same of its samples 2 and 3. */
+static void test_dropout__of_a_part_is_that_of_the_batch(void **state)
+{
+    (void)state;
+    tsr_tensor *x = tsr_full(TSR_DTYPE_F32, TSR_SHAPE(2, 6, 31), 1.0);
+    tsr_tensor *whole = tsr_dropout(tsr_reshape(x, TSR_SHAPE(12, 31)), 0.4, rng_of(7));
+    tsr_rng rng = rng_of(7 + 2);
+    rng.part = 2;
+    rng.batch = 6;
+    tsr_tensor *part = tsr_slice(x, 1, 2, 4, 1);
+    part = tsr_dropout(tsr_reshape(part, TSR_SHAPE(4, 31)), 0.4, rng);
+    whole = tsr_slice(tsr_reshape(whole, TSR_SHAPE(2, 6, 31)), 1, 2, 4, 1);
+    assert_same(tsr_reshape(part, TSR_SHAPE(2, 2, 31)), whole);
+}
+
 static void test_dropout__does_not_depend_on_threads(void **state)
 {
     (void)state;
@@ -92,6 +107,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tsr_test(test_dropout__is_a_function_of_row_and_place),
         tsr_test(test_dropout__does_not_depend_on_how_the_batch_is_cut),
+        tsr_test(test_dropout__of_a_part_is_that_of_the_batch),
         tsr_test(test_dropout__does_not_depend_on_threads),
         tsr_test(test_dropout__drops_p_of_the_elements),
         tsr_test(test_dropout__extremes_and_errors),
