@@ -114,6 +114,27 @@ TSR_API void tsr_image_hue(tsr_image *image, double shift);       /* in turns, -
 TSR_API void tsr_image_solarize(tsr_image *image, int threshold); /* inverts bytes >= threshold */
 /* Three extended box blurs each way (Gwosdek et al., SSVM 2011). sigma in pixels, not negative. */
 TSR_API tsr_status tsr_image_gaussian_blur(tsr_image *image, double sigma);
+/* Each channel stretched to 0 .. 255; each channel's histogram made even. */
+TSR_API void tsr_image_autocontrast(tsr_image *image);
+TSR_API void tsr_image_equalize(tsr_image *image);
+TSR_API void tsr_image_posterize(tsr_image *image, int bits); /* keeps the highest bits, 0 to 8 */
+/* Adds to bytes below the threshold, up to 255. */
+TSR_API void tsr_image_solarize_add(tsr_image *image, int add, int threshold);
+/* factor 0 gives a 3 x 3 smoothed picture, 1 changes nothing. */
+TSR_API tsr_status tsr_image_sharpness(tsr_image *image, double factor);
+/* The pixel at (x, y) becomes what lies at (m0 x + m1 y + m2, m3 x + m4 y + m5), by bicubic
+ * interpolation with a = -1, as Pillow has it here; fill where that is outside. Coordinates are
+ * those of pixels' centres, the first at 0.5. */
+TSR_API tsr_status tsr_image_affine(tsr_image *image, const double map[6], const uint8_t fill[3]);
+/* Counterclockwise about the centre. */
+TSR_API tsr_status tsr_image_rotate(tsr_image *image, double degrees, const uint8_t fill[3]);
+/*
+ * RandAugment (Cubuk et al. 2020, arXiv 1909.13719) as timm defines "rand-m9-mstd0.5-inc1": so many
+ * layers; in each one of 15 operations, with probability 1/2, at a strength from
+ * N(magnitude, deviation^2) cut at 0 and 10.
+ */
+TSR_API tsr_status tsr_image_randaugment(tsr_image *image, int layers, double magnitude,
+                                         double deviation, const uint8_t fill[3], tsr_rng *rng);
 /* out f32 [3, height, width] = (byte / 255 - mean) / std */
 TSR_API void tsr_image_normalize(const tsr_image *image, const float mean[3], const float std[3],
                                  float *out);
@@ -147,9 +168,9 @@ TSR_API tsr_status tsr_mask_check(const tsr_mask_spec *spec, int size);
 /* -------------------- views ------------------------------------------------------------------- */
 
 /*
- * One random view of an image: crop, flip, colour jitter, grey, blur, solarize, normalize, in this
- * order, each with its own probability. All draws follow torchvision's definitions. The comments
- * give what zero means.
+ * One random view of an image: crop, flip, RandAugment, colour jitter, grey, blur, solarize,
+ * normalize, erase, in this order, each with its own probability. Draws follow torchvision's
+ * definitions, those of RandAugment and erasing timm's. The comments give what zero means.
  */
 typedef struct tsr_view_spec {
     const char *name; /* of the batch's tensor; specs of one name are stacked and have one size */
@@ -162,12 +183,15 @@ typedef struct tsr_view_spec {
     double ratio_lo, ratio_hi; /* width / height; 0, 0: 3/4, 4/3 */
     tsr_resample interpolation;
 
-    double flip_p; /* left-right */
+    double flip_p;   /* left-right */
+    int rand_layers; /* of RandAugment; 0: none */
+    double rand_magnitude, rand_deviation;
     double jitter_p, brightness, contrast, saturation, hue;
     double gray_p;
     double blur_p, blur_lo, blur_hi; /* standard deviation in pixels of the result */
     double solarize_p;
     int solarize_threshold; /* 0: 128 */
+    double erase_p;         /* tsr_view_erase() */
 
     float mean[3], std[3]; /* std all zero: ImageNet's mean .485 .456 .406, std .229 .224 .225 */
     tsr_mask_spec mask;    /* of the same grid as the patches of a model */
@@ -184,6 +208,14 @@ TSR_API tsr_view_spec tsr_view_eval(int size);
 /* Linear probe: bilinear random resized crop (.08, 1) and flip. Named "image". */
 TSR_API tsr_view_spec tsr_view_linear(int size);
 
+/* Fine-tuning, as timm's create_transform() with "rand-m9-mstd0.5-inc1" and erasing of 0.25:
+ * bicubic random resized crop (.08, 1), flip, RandAugment, random erasing. Named "image". */
+TSR_API tsr_view_spec tsr_view_finetune(int size);
+
+/* Random erasing (Zhong et al. 2020, arXiv 1708.04896) as timm's mode "pixel": image f32 [channels,
+ * size, size]; a rectangle of 2 to 33 % of the area, aspect 0.3 to 1 / 0.3, becomes noise N(0, 1).
+ * False after ten tries that did not fit. */
+TSR_API bool tsr_view_erase(float *image, int channels, int size, tsr_rng *rng);
 /* The box of torchvision's RandomResizedCrop: ten tries, then the centre. */
 TSR_API tsr_box tsr_view_crop(const tsr_view_spec *spec, int height, int width, tsr_rng *rng);
 /* The view as an image of bytes [size, size, 3], before normalizing. */

@@ -67,6 +67,18 @@ tsr_view_spec tsr_view_linear(int size)
                            .flip_p = 0.5};
 }
 
+tsr_view_spec tsr_view_finetune(int size)
+{
+    return (tsr_view_spec){.name = "image",
+                           .size = size,
+                           .copies = 1,
+                           .flip_p = 0.5,
+                           .rand_layers = 2,
+                           .rand_magnitude = 9.0,
+                           .rand_deviation = 0.5,
+                           .erase_p = 0.25};
+}
+
 static void crop_limits(const tsr_view_spec *spec, double scale[2], double ratio[2])
 {
     bool no_scale = spec->scale_lo == 0.0 && spec->scale_hi == 0.0;
@@ -153,6 +165,16 @@ static bool happens(double p, tsr_rng *rng)
     return p > 0.0 && tsr_rng_uniform(rng) < p;
 }
 
+static bool is_imagenet(const tsr_view_spec *spec)
+{
+    return spec->std[0] == 0.0f && spec->std[1] == 0.0f && spec->std[2] == 0.0f;
+}
+
+static const float *mean_of(const tsr_view_spec *spec)
+{
+    return is_imagenet(spec) ? imagenet_mean : spec->mean;
+}
+
 tsr_status tsr_view_image(const tsr_view_spec *spec, const tsr_image *image, tsr_rng *rng,
                           tsr_image *out)
 {
@@ -166,6 +188,14 @@ tsr_status tsr_view_image(const tsr_view_spec *spec, const tsr_image *image, tsr
     }
     if (status != TSR_STATUS_OK) return status;
     if (happens(spec->flip_p, rng)) tsr_image_hflip(out);
+    if (spec->rand_layers > 0) {
+        const float *mean = mean_of(spec);
+        uint8_t fill[3];
+        for (int c = 0; c < 3; c++) fill[c] = (uint8_t)fminf(255.0f, rintf(255.0f * mean[c]));
+        status = tsr_image_randaugment(out, spec->rand_layers, spec->rand_magnitude,
+                                       spec->rand_deviation, fill, rng);
+        if (status != TSR_STATUS_OK) return status;
+    }
     if (happens(spec->jitter_p, rng)) jitter(spec, out, rng);
     if (happens(spec->gray_p, rng)) tsr_image_grayscale(out);
     if (happens(spec->blur_p, rng)) {
@@ -183,9 +213,9 @@ tsr_status tsr_view_apply(const tsr_view_spec *spec, const tsr_image *image, tsr
     tsr_image view = {0};
     tsr_status status = tsr_view_image(spec, image, rng, &view);
     if (status == TSR_STATUS_OK) {
-        bool imagenet = spec->std[0] == 0.0f && spec->std[1] == 0.0f && spec->std[2] == 0.0f;
-        tsr_image_normalize(&view, imagenet ? imagenet_mean : spec->mean,
-                            imagenet ? imagenet_std : spec->std, out);
+        tsr_image_normalize(&view, mean_of(spec), is_imagenet(spec) ? imagenet_std : spec->std,
+                            out);
+        if (happens(spec->erase_p, rng)) tsr_view_erase(out, 3, spec->size, rng);
     }
     tsr_image_free(&view);
     return status;
@@ -223,8 +253,16 @@ static tsr_status check_spec(const tsr_view_spec *spec)
     }
     if (!is_probability(spec->flip_p) || !is_probability(spec->jitter_p) ||
         !is_probability(spec->gray_p) || !is_probability(spec->blur_p) ||
-        !is_probability(spec->solarize_p)) {
+        !is_probability(spec->solarize_p) || !is_probability(spec->erase_p)) {
         return tsr_fail(TSR_STATUS_ARGUMENT, "view %s: a probability is not in 0 to 1", name);
+    }
+    if (spec->rand_layers < 0 || spec->rand_layers > 100 ||
+        !(spec->rand_magnitude >= 0.0 && spec->rand_magnitude <= 10.0 &&
+          spec->rand_deviation >= 0.0 && spec->rand_deviation <= 100.0)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "view %s: %d layers of RandAugment, magnitude %g, deviation %g; expected 0 "
+                        "to 100, 0 to 10 and 0 to 100",
+                        name, spec->rand_layers, spec->rand_magnitude, spec->rand_deviation);
     }
     if (!(spec->brightness >= 0.0 && spec->contrast >= 0.0 && spec->saturation >= 0.0 &&
           spec->hue >= 0.0 && spec->hue <= 0.5)) {
