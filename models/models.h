@@ -1,6 +1,6 @@
 /*
- * models: modules (named trees of parameters), the layers of vision transformers, ViT, projection
- * heads.
+ * models: modules (named trees of parameters), the layers of vision transformers, backbones (ViT),
+ * projection heads.
  *
  *   tsr_vit_config config;
  *   tsr_vit_config_find("vit_small", &config);
@@ -290,6 +290,76 @@ tsr_transformer_block_new(const tsr_transformer_block_config *config);
 TSR_API tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_tensor *x,
                                                   const tsr_rng *rng, tsr_tensor **weights);
 
+/* ------------------------------------------------------------------ backbones ----------------- */
+
+/*
+ * What recipes, evaluation and the program ask of a network that makes tokens of images, so that
+ * none of them asks which it is. ViT and Swin are backbones: their structs begin with one. Tokens
+ * are [B, 1 + N, D]: the class feature, then N = h w patch tokens in rows.
+ */
+typedef struct tsr_backbone tsr_backbone;
+
+typedef struct tsr_backbone_options {
+    tsr_tensor *mask; /* [B, h, w] BOOL or U8, set: masked, a cell for each patch token that comes
+                         out; NULL: none */
+    tsr_rng rng;      /* of dropout and drop path */
+    bool no_norm;     /* tsr_backbone_intermediate() alone: without the final norm */
+} tsr_backbone_options;
+
+/* Patch tokens of one image: rows x columns, each of size dim. */
+typedef struct tsr_token_grid {
+    int64_t dim, rows, columns;
+} tsr_token_grid;
+
+enum { TSR_BACKBONE_TEXT = 160 };
+
+/* What a new backbone brings; the functions below say what each does. */
+typedef struct tsr_backbone_methods {
+    tsr_tensor *(*forward)(const tsr_backbone *m, tsr_tensor *images,
+                           const tsr_backbone_options *options);
+    /* n is within the depth */
+    tsr_status (*intermediate)(const tsr_backbone *m, tsr_tensor *images, int n,
+                               const tsr_backbone_options *options, tsr_tensor **outputs);
+    tsr_tensor *(*last_attention)(const tsr_backbone *m, tsr_tensor *images); /* NULL: has none */
+    tsr_token_grid (*grid)(const tsr_backbone *m, int64_t block, int64_t height, int64_t width);
+    tsr_backbone *(*like)(const tsr_backbone *m);
+    void (*describe)(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT]);
+} tsr_backbone_methods;
+
+struct tsr_backbone {
+    tsr_module module;
+    const tsr_backbone_methods *methods;
+    int64_t dim, depth; /* D of the tokens; blocks */
+    int64_t image_size; /* pixels a side that it was made for; it takes others */
+    int64_t token_size; /* pixels a side that a patch token, and a mask's cell, stands for */
+    bool class_token;   /* false: the class feature is the mean of the patch tokens */
+};
+
+/* images [B, C, H, W] of any size -> tokens [B, 1 + N, D]. options may be NULL unless drop path is
+ * drawn. */
+TSR_API tsr_tensor *tsr_backbone_forward(const tsr_backbone *m, tsr_tensor *images,
+                                         const tsr_backbone_options *options);
+/* outputs[0 .. n): of the last n blocks, [B, 1 + N, D] with N and D of tsr_backbone_grid(), through
+ * the final norm where it fits unless no_norm (the authors' get_intermediate_layers). ARGUMENT: n
+ * is not 1 .. depth. */
+TSR_API tsr_status tsr_backbone_intermediate(const tsr_backbone *m, tsr_tensor *images, int n,
+                                             const tsr_backbone_options *options,
+                                             tsr_tensor **outputs);
+/* The attention of the last block, [B, heads, 1 + N, 1 + N], without gradient, in evaluation
+ * (get_last_selfattention). ARGUMENT where no block sees the whole image. */
+TSR_API tsr_tensor *tsr_backbone_last_attention(const tsr_backbone *m, tsr_tensor *images);
+/* What block 0 .. depth - 1 makes of an image of height x width pixels. The last block's is the
+ * grid of the tokens and of a mask. */
+TSR_API tsr_token_grid tsr_backbone_grid(const tsr_backbone *m, int64_t block, int64_t height,
+                                         int64_t width);
+/* A new backbone of the same shape. */
+TSR_API tsr_backbone *tsr_backbone_like(const tsr_backbone *m);
+/* "dim 384, depth 12, heads 6, patches of 16 in 224 pixels" */
+TSR_API void tsr_backbone_describe(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT]);
+/* Views of tokens [B, 1 + N, D]: the class feature [B, D], the patches [B, N, D]. */
+TSR_API tsr_tensor *tsr_tokens_class(tsr_tensor *tokens);
+TSR_API tsr_tensor *tsr_tokens_patches(tsr_tensor *tokens);
+
 /* ------------------------------------------------------------------ ViT ----------------------- */
 
 /* How position embeddings of h0 x h0 patches are fitted to h x w, both bicubic. */
@@ -324,7 +394,10 @@ TSR_API tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config)
  * patch_embed.proj, pos_drop, blocks.i, norm (or fc_norm). TSR_BLOCK_PLACES places a block, one
  * more for pos_drop. */
 typedef struct tsr_vit {
-    tsr_module module;
+    union {
+        tsr_module module;
+        tsr_backbone backbone;
+    };
     tsr_vit_config config; /* with its defaults filled in */
     tsr_tensor *cls_token, *pos_embed, *masked_embed;
     tsr_conv_layer *patch_embed;
@@ -335,11 +408,7 @@ typedef struct tsr_vit {
 
 TSR_API tsr_vit *tsr_vit_new(const tsr_vit_config *config);
 
-typedef struct tsr_vit_options {
-    tsr_tensor *mask; /* [B, h, w] BOOL or U8, set: masked; NULL: none */
-    tsr_rng rng;      /* of dropout and drop path */
-    bool no_norm;     /* tsr_vit_intermediate() alone: without the final norm */
-} tsr_vit_options;
+typedef tsr_backbone_options tsr_vit_options;
 
 /*
  * images [B, C, H, W] of any size -> all tokens [B, 1 + h w, D], h = H / patch, w = W / patch
@@ -348,9 +417,8 @@ typedef struct tsr_vit_options {
  */
 TSR_API tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
                                     const tsr_vit_options *options);
-/* Views of tokens [B, 1 + N, D]: the class token [B, D], the patches [B, N, D]. */
-TSR_API tsr_tensor *tsr_vit_class_token(tsr_tensor *tokens);
-TSR_API tsr_tensor *tsr_vit_patch_tokens(tsr_tensor *tokens);
+#define tsr_vit_class_token  tsr_tokens_class
+#define tsr_vit_patch_tokens tsr_tokens_patches
 /* outputs[0 .. n): of the last n blocks, each through the final norm unless no_norm, [B, 1 + N, D]
  * (get_intermediate_layers). */
 TSR_API tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
@@ -407,12 +475,13 @@ TSR_API tsr_tensor *tsr_head_patch_logits(const tsr_head *m, tsr_tensor *z); /* 
  * backbone, head. */
 typedef struct tsr_multi_crop {
     tsr_module module;
-    tsr_vit *backbone;
+    tsr_backbone *backbone;
     tsr_head *head;
 } tsr_multi_crop;
 
-/* Owns both; NULL in: NULL out, and the other is freed. */
-TSR_API tsr_multi_crop *tsr_multi_crop_new(tsr_vit *backbone, tsr_head *head);
+/* backbone: a struct that begins with a tsr_backbone. Owns both; NULL in: NULL out, and the other
+ * is freed. */
+TSR_API tsr_multi_crop *tsr_multi_crop_new(void *backbone, tsr_head *head);
 
 typedef struct tsr_multi_crop_options {
     tsr_tensor *mask; /* [B1, h, w] for the first group; NULL: none */

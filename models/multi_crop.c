@@ -4,11 +4,11 @@
 
 #include <inttypes.h>
 
-tsr_multi_crop *tsr_multi_crop_new(tsr_vit *backbone, tsr_head *head)
+tsr_multi_crop *tsr_multi_crop_new(void *backbone, tsr_head *head)
 {
     tsr_multi_crop *m = backbone == NULL || head == NULL
                             ? NULL
-                            : tsr_module_new(sizeof *m, "multi_crop", backbone->module.dtype);
+                            : tsr_module_new(sizeof *m, "multi_crop", head->module.dtype);
     if (m == NULL) {
         tsr_module_free(&backbone);
         tsr_module_free(&head);
@@ -37,7 +37,7 @@ static tsr_tensor *patch_rows(tsr_tensor *tokens, tsr_tensor *rows)
 {
     int64_t batch = tsr_tensor_size(tokens, 0), n = tsr_tensor_size(tokens, 1) - 1,
             dim = tsr_tensor_size(tokens, 2);
-    if (rows == NULL) return tsr_reshape(tsr_vit_patch_tokens(tokens), TSR_SHAPE(batch * n, dim));
+    if (rows == NULL) return tsr_reshape(tsr_tokens_patches(tokens), TSR_SHAPE(batch * n, dim));
     if (tsr_tensor_dtype(rows) != TSR_DTYPE_I64 || tsr_tensor_ndim(rows) != 1) {
         char text[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_ARGUMENT, "multi_crop: rows is %s %s, expected i64 [R]",
@@ -68,15 +68,15 @@ static tsr_tensor *backbone_forward(const tsr_multi_crop *m, tsr_tensors crops,
                                     tsr_tensor **first_tokens)
 {
     int groups = 0;
-    tsr_vit_options options = {.mask = o->mask, .rng = o->rng};
+    tsr_backbone_options options = {.mask = o->mask, .rng = o->rng};
     for (int begin = 0, end; begin < crops.n; begin = end) {
         tsr_tensors group = {crops.at + begin, crops.n - begin};
         group.n = group_size(group);
         end = begin + group.n;
         tsr_tensor *images = group.n == 1 ? group.at[0] : tsr_concat(group, 0);
-        tsr_tensor *tokens = tsr_vit_forward(m->backbone, images, &options);
+        tsr_tensor *tokens = tsr_backbone_forward(m->backbone, images, &options);
         if (groups == 0) *first_tokens = tokens;
-        parts[groups++] = tsr_vit_class_token(tokens);
+        parts[groups++] = tsr_tokens_class(tokens);
         options.mask = NULL;
         options.rng = tsr_rng_row(options.rng, tsr_tensor_size(images, 0));
     }

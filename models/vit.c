@@ -67,6 +67,8 @@ static bool complete(tsr_vit_config *c)
     return true;
 }
 
+static const tsr_backbone_methods vit_methods;
+
 tsr_vit *tsr_vit_new(const tsr_vit_config *config)
 {
     tsr_vit_config c = *config;
@@ -75,6 +77,12 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
     if (m == NULL) return NULL;
     tsr_module *base = &m->module;
     m->config = c;
+    m->backbone.methods = &vit_methods;
+    m->backbone.dim = c.dim;
+    m->backbone.depth = c.depth;
+    m->backbone.image_size = c.image_size;
+    m->backbone.token_size = c.patch_size;
+    m->backbone.class_token = true;
     int64_t grid = c.image_size / c.patch_size;
     tsr_init init = TSR_INIT_TRUNC_NORMAL(0.02);
     m->cls_token = tsr_module_parameter(base, "cls_token", TSR_SHAPE(1, 1, c.dim), init);
@@ -202,7 +210,8 @@ static tsr_tensor *renew(tsr_scope *scope, tsr_tensor *x)
     return x;
 }
 
-static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x, const tsr_vit_options *options)
+static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x,
+                         const tsr_backbone_options *options)
 {
     tsr_rng rng;
     return tsr_transformer_block_forward(m->blocks[i], x, place(options, i, &rng), NULL);
@@ -210,13 +219,14 @@ static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x, const tsr_v
 
 /* Blocks 0 .. n; each block's input dies as soon as nothing needs it. */
 static tsr_tensor *blocks(const tsr_vit *m, tsr_scope *scope, int64_t n, tsr_tensor *x,
-                          const tsr_vit_options *options)
+                          const tsr_backbone_options *options)
 {
     for (int64_t i = 0; i < n; i++) x = renew(scope, block(m, i, x, options));
     return x;
 }
 
-tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images, const tsr_vit_options *options)
+tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
+                            const tsr_backbone_options *options)
 {
     if (m == NULL || images == NULL) return NULL;
     tsr_scope scope = tsr_module_enter(&m->module);
@@ -225,25 +235,15 @@ tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images, const tsr_vit_
     if (m->norm != NULL) {
         x = tsr_norm_forward(m->norm, x);
     } else {
-        tsr_tensor *patches = tsr_vit_patch_tokens(x);
+        tsr_tensor *patches = tsr_tokens_patches(x);
         tsr_tensor *mean = tsr_mean(patches, (const int[]){1}, 1, true);
         x = tsr_concat(TSR_TENSORS(tsr_norm_forward(m->fc_norm, mean), patches), 1);
     }
     return tsr_module_leave(&scope, x);
 }
 
-tsr_tensor *tsr_vit_class_token(tsr_tensor *tokens)
-{
-    return tsr_select(tokens, 1, 0);
-}
-
-tsr_tensor *tsr_vit_patch_tokens(tsr_tensor *tokens)
-{
-    return tsr_slice(tokens, 1, 1, tsr_tensor_size(tokens, 1), 1);
-}
-
 tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
-                                const tsr_vit_options *options, tsr_tensor **outputs)
+                                const tsr_backbone_options *options, tsr_tensor **outputs)
 {
     for (int i = 0; i < n; i++) outputs[i] = NULL;
     if (m == NULL || images == NULL) {
@@ -282,3 +282,52 @@ tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images)
     tsr_recording_set(was);
     return tsr_module_leave(&scope, weights);
 }
+
+/* ---- as a backbone ---- */
+
+static tsr_tensor *forward(const tsr_backbone *m, tsr_tensor *images,
+                           const tsr_backbone_options *options)
+{
+    return tsr_vit_forward((const tsr_vit *)m, images, options);
+}
+
+static tsr_status intermediate(const tsr_backbone *m, tsr_tensor *images, int n,
+                               const tsr_backbone_options *options, tsr_tensor **outputs)
+{
+    return tsr_vit_intermediate((const tsr_vit *)m, images, n, options, outputs);
+}
+
+static tsr_tensor *last_attention(const tsr_backbone *m, tsr_tensor *images)
+{
+    return tsr_vit_last_attention((const tsr_vit *)m, images);
+}
+
+static tsr_token_grid grid_of(const tsr_backbone *m, int64_t block, int64_t height, int64_t width)
+{
+    (void)block;
+    return (tsr_token_grid){m->dim, height / m->token_size, width / m->token_size};
+}
+
+static tsr_backbone *like(const tsr_backbone *m)
+{
+    tsr_vit *vit = tsr_vit_new(&((const tsr_vit *)m)->config);
+    return vit == NULL ? NULL : &vit->backbone;
+}
+
+static void describe(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT])
+{
+    const tsr_vit_config *c = &((const tsr_vit *)m)->config;
+    snprintf(text, TSR_BACKBONE_TEXT,
+             "dim %" PRId64 ", depth %" PRId64 ", heads %" PRId64 ", patches of %" PRId64
+             " in %" PRId64 " pixels",
+             c->dim, c->depth, c->heads, c->patch_size, c->image_size);
+}
+
+static const tsr_backbone_methods vit_methods = {
+    .forward = forward,
+    .intermediate = intermediate,
+    .last_attention = last_attention,
+    .grid = grid_of,
+    .like = like,
+    .describe = describe,
+};

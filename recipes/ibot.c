@@ -144,6 +144,8 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
         return -1;
     }
     int n = 0, size = (int)build->train->image_size;
+    int64_t cell = tsr_train_token_size(build->train);
+    if (cell == 0) return -1;
     specs[n++] = tsr_view_ibot_global1(size);
     specs[n++] = tsr_view_ibot_global2(size);
     if (o->local_crops > 0) {
@@ -163,7 +165,7 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
         if (v >= 2) continue;
         tsr_mask_spec *mask = &specs[v].mask;
         mask->kind = o->pred_shape == 0 ? TSR_MASK_BLOCK : TSR_MASK_RAND;
-        mask->patch = (int)build->train->patch_size;
+        mask->patch = (int)cell;
         mask->n_ratios = o->pred_ratio.n;
         memcpy(mask->ratio, o->pred_ratio.at, sizeof mask->ratio);
         memcpy(mask->var, o->pred_ratio_var.at, sizeof mask->var);
@@ -182,14 +184,14 @@ static bool teacher_is_shared(const struct options *o)
 static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
 {
     const struct options *o = build->options;
-    tsr_vit_config vit;
-    if (tsr_train_vit_config(build->train, &vit) != TSR_STATUS_OK) return NULL;
-    vit.dtype = build->dtype;
-    vit.drop_path = is_student ? o->drop_path : 0.0;
-    vit.masked = is_student;
+    tsr_backbone *backbone = tsr_train_backbone(
+        build->train, &(tsr_train_backbone_options){.masked = is_student,
+                                                    .drop_path = is_student ? o->drop_path : 0.0,
+                                                    .dtype = build->dtype});
+    if (backbone == NULL) return NULL;
     bool shared = is_student ? o->shared_head : teacher_is_shared(o);
     tsr_head_config head = {
-        .dim = vit.dim,
+        .dim = backbone->dim,
         .out_dim = o->out_dim,
         .patch_out_dim = shared ? 0 : o->patch_out_dim,
         .hidden = o->head_hidden,
@@ -198,7 +200,7 @@ static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
         .norm_last_layer = o->norm_last_layer,
         .dtype = build->dtype,
     };
-    return tsr_multi_crop_new(tsr_vit_new(&vit), tsr_head_new(&head));
+    return tsr_multi_crop_new(backbone, tsr_head_new(&head));
 }
 
 static tsr_module *make_state(const tsr_build *build, struct ibot *ibot)
@@ -312,10 +314,10 @@ static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *ima
     int64_t epoch = tsr_step_epoch(step);
     bool was = tsr_recording_set(false);
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *tokens = tsr_vit_forward(ibot->teacher->backbone, images, NULL);
+    tsr_tensor *tokens = tsr_backbone_forward(ibot->teacher->backbone, images, NULL);
     tsr_tensor *z = tsr_head_project(head, tokens);
-    tsr_tensor *logits = tsr_head_class_logits(head, tsr_vit_class_token(z));
-    tsr_tensor *z_patch = tsr_flatten(tsr_vit_patch_tokens(z), 0, 1);
+    tsr_tensor *logits = tsr_head_class_logits(head, tsr_tokens_class(z));
+    tsr_tensor *z_patch = tsr_flatten(tsr_tokens_patches(z), 0, 1);
     tsr_tensor *mean = tsr_mean(z_patch, (int[]){0}, 1, true);
     tsr_step_average(step, "center", tsr_mean(logits, (int[]){0}, 1, true));
     tsr_step_average(step, "center2", tsr_head_patch_logits(head, tsr_unsqueeze(mean, 0)));
@@ -328,7 +330,7 @@ static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *ima
         *patch = tokenize(masked, center, patch_temp);
     }
     tsr_monitor *monitor = tsr_step_monitor(step);
-    if (monitor != NULL) tsr_monitor_features(monitor, tsr_vit_class_token(tokens));
+    if (monitor != NULL) tsr_monitor_features(monitor, tsr_tokens_class(tokens));
     tsr_scope_close(&scope, TSR_TENSORS(*cls, *patch));
     tsr_recording_set(was);
 }

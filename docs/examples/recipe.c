@@ -81,8 +81,8 @@ static void release(tsr_networks *n)
 /* 4. The loss: a graph from a batch to a scalar. */
 static tsr_tensor *features(const struct student *m, tsr_tensor *images, tsr_rng rng)
 {
-    tsr_vit_options options = {.rng = rng};
-    return tsr_vit_class_token(tsr_vit_forward(m->backbone, images, &options));
+    tsr_backbone_options options = {.rng = rng};
+    return tsr_tokens_class(tsr_vit_forward(m->backbone, images, &options));
 }
 
 static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)

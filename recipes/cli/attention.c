@@ -86,7 +86,7 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *lo
                       const char *out)
 {
     if (cli_frozen_open(f, checkpoint) != TSR_STATUS_OK) return tsr_status_get();
-    int size = (int)(f->size > 0 ? f->size : f->vit->config.image_size);
+    int size = (int)(f->size > 0 ? f->size : f->backbone->image_size);
     tsr_image image = {0}, sheet = {0};
     tsr_view_spec view = tsr_view_eval(size);
     tsr_rng rng = tsr_rng_make(0, 0, 0, 0); /* the view draws nothing */
@@ -94,16 +94,16 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *lo
     if (pixels != NULL && tsr_view_image(&view, loaded, &rng, &image) == TSR_STATUS_OK &&
         tsr_view_apply(&view, loaded, &rng, pixels) == TSR_STATUS_OK) {
         tsr_tensor *x = tsr_from(TSR_DTYPE_F32, TSR_SHAPE(1, 3, size, size), pixels);
-        tsr_tensor *maps = class_maps(tsr_vit_last_attention(f->vit, x));
+        tsr_tensor *maps = class_maps(tsr_backbone_last_attention(f->backbone, x));
         if (maps != NULL &&
-            draw(maps, &image, (int)f->vit->config.patch_size, &sheet) == TSR_STATUS_OK &&
+            draw(maps, &image, (int)f->backbone->token_size, &sheet) == TSR_STATUS_OK &&
             tsr_jpeg_write(out, &sheet, 95) == TSR_STATUS_OK) {
             cli_frozen_describe(f);
             printf("%s: the image, the mean of the heads, then each of %" PRId64
                    " heads; the class token of the "
                    "last block over %d x %d patches, each from its least to its largest\n",
-                   out, f->vit->config.heads, size / (int)f->vit->config.patch_size,
-                   size / (int)f->vit->config.patch_size);
+                   out, tsr_tensor_size(maps, 0) - 1, size / (int)f->backbone->token_size,
+                   size / (int)f->backbone->token_size);
         }
     }
     tsr_free(pixels);

@@ -104,7 +104,7 @@ typedef struct cli_frozen {
     int64_t batch, workers, size;
     char path[TSR_CHECKPOINT_PATH]; /* of the checkpoint */
     tsr_checkpoint *checkpoint;
-    tsr_vit *vit;
+    tsr_backbone *backbone;
 } cli_frozen;
 
 #define CLI_FROZEN_DEFAULT                                                                         \
@@ -159,7 +159,7 @@ void cli_frozen_close(cli_frozen *f);
 /* A method's row of the table: this checkpoint's features, those of an untrained network, raw pixels. */
 typedef struct cli_evaluation_row {
     const char *method;
-    const tsr_vit *vit; /* NULL: raw pixels */
+    const tsr_backbone *backbone; /* NULL: raw pixels */
     tsr_extract_options extract;
     tsr_dataset *train;
     tsr_features train_features, test_features;

@@ -48,10 +48,11 @@ static tsr_status one_row(const cli_evaluation *e, cli_evaluation_row *row, tsr_
     row->start = cli_now();
     row->extract.limit = e->train_images;
     tsr_extract_options o = row->extract;
-    if (tsr_features_extract(row->vit, row->train, &o, &row->train_features) == TSR_STATUS_OK) {
+    if (tsr_features_extract(row->backbone, row->train, &o, &row->train_features) ==
+        TSR_STATUS_OK) {
         cli_progress_end(&progress);
         o.limit = e->test_images;
-        tsr_features_extract(row->vit, test, &o, &row->test_features);
+        tsr_features_extract(row->backbone, test, &o, &row->test_features);
     }
     cli_progress_end(&progress);
     if (tsr_status_get() == TSR_STATUS_OK) e->row(row, e->user);
@@ -66,12 +67,13 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
     int last_blocks = e->last_blocks;
     tsr_pooling pooling = e->pooling;
     if (e->small_4_large_both) {
-        bool large = f->vit->config.dim >= 768;
-        last_blocks = large ? 1 : f->vit->config.depth < 4 ? (int)f->vit->config.depth : 4;
+        /* a class feature that is the mean of the patch tokens has nothing to add to it */
+        bool large = f->backbone->class_token && f->backbone->dim >= 768;
+        last_blocks = large ? 1 : f->backbone->depth < 4 ? (int)f->backbone->depth : 4;
         pooling = large ? TSR_POOLING_BOTH : TSR_POOLING_CLASS;
     }
     cli_evaluation_row row = {.method = "this checkpoint",
-                              .vit = f->vit,
+                              .backbone = f->backbone,
                               .extract = cli_frozen_features(f, last_blocks, pooling, NULL),
                               .train = train,
                               .classes = tsr_dataset_classes(train)};
@@ -79,15 +81,15 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
     e->head(e->user);
     fflush(stdout);
     if (one_row(e, &row, test) != TSR_STATUS_OK || e->no_baselines) return tsr_status_get();
-    tsr_vit *untrained = tsr_backbone_untrained(f->vit, e->seed);
+    tsr_backbone *untrained = tsr_backbone_untrained(f->backbone, e->seed);
     row.method = "untrained network";
-    row.vit = untrained;
+    row.backbone = untrained;
     if (untrained != NULL) one_row(e, &row, test);
     tsr_module_free(&untrained);
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
-    int64_t size = f->size > 0 ? f->size : f->vit->config.image_size;
+    int64_t size = f->size > 0 ? f->size : f->backbone->image_size;
     row.method = "raw pixels";
-    row.vit = NULL;
+    row.backbone = NULL;
     row.extract.size = size < PIXELS ? (int)size : PIXELS;
     return one_row(e, &row, test);
 }

@@ -46,7 +46,7 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder,
     if (data != NULL && cli_frozen_open(f, checkpoint) == TSR_STATUS_OK) {
         cli_frozen_describe(f);
         tsr_extract_options o = cli_frozen_features(f, 1, TSR_POOLING_CLASS, &progress);
-        tsr_features_extract(f->vit, data, &o, &features);
+        tsr_features_extract(f->backbone, data, &o, &features);
         cli_progress_end(&progress);
         if (tsr_status_get() == TSR_STATUS_OK && write(&features, data, out) == TSR_STATUS_OK) {
             char shape[TSR_SHAPE_TEXT];

@@ -13,17 +13,17 @@ tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint)
                         "--weights: got \"%.60s\", expected teacher or student", w);
     }
     f->checkpoint = tsr_checkpoint_open_run(checkpoint, f->path);
-    if (f->checkpoint != NULL) f->vit = tsr_backbone_load(f->checkpoint, w);
-    if (f->vit != NULL && f->size > 0 && f->size < f->vit->config.patch_size) {
+    if (f->checkpoint != NULL) f->backbone = tsr_backbone_load(f->checkpoint, w);
+    if (f->backbone != NULL && f->size > 0 && f->size < f->backbone->token_size) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--size: %" PRId64 " is smaller than a patch (%" PRId64 ")",
-                 f->size, f->vit->config.patch_size);
+                 f->size, f->backbone->token_size);
     }
     return tsr_status_get();
 }
 
 void cli_frozen_describe(const cli_frozen *f)
 {
-    const tsr_vit_config *c = &f->vit->config;
+    char shape[TSR_BACKBONE_TEXT];
     const char *recipe = "unknown recipe", *feature = "";
     int64_t step = 0;
     tsr_checkpoint_get_string(f->checkpoint, "feature", &feature);
@@ -34,10 +34,10 @@ void cli_frozen_describe(const cli_frozen *f)
         tsr_checkpoint_get_int(f->checkpoint, "position", &step);
     }
     if (f->weights != NULL) feature = f->weights;
-    printf("%s: %s, step %" PRId64 "\nbackbone of the %.*s: dim %" PRId64 ", depth %" PRId64
-           ", heads %" PRId64 ", patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n",
-           f->path, recipe, step, (int)strcspn(feature, "."), feature, c->dim, c->depth, c->heads,
-           c->patch_size, c->image_size, (double)tsr_module_count(&f->vit->module) / 1e6);
+    tsr_backbone_describe(f->backbone, shape);
+    printf("%s: %s, step %" PRId64 "\nbackbone of the %.*s: %s, %.1f M parameters\n", f->path,
+           recipe, step, (int)strcspn(feature, "."), feature, shape,
+           (double)tsr_module_count(&f->backbone->module) / 1e6);
 }
 
 tsr_extract_options cli_frozen_features(const cli_frozen *f, int last_blocks, tsr_pooling pooling,
@@ -56,6 +56,6 @@ tsr_extract_options cli_frozen_features(const cli_frozen *f, int last_blocks, ts
 
 void cli_frozen_close(cli_frozen *f)
 {
-    tsr_module_free(&f->vit);
+    tsr_module_free(&f->backbone);
     tsr_checkpoint_close(&f->checkpoint);
 }

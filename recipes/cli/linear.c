@@ -58,7 +58,7 @@ static tsr_tensor *augmented(int64_t epoch, void *user)
     o.epoch = epoch;
     o.progress = cli_progress_of;
     o.user = &progress;
-    tsr_features_extract(r->vit, r->train, &o, &features);
+    tsr_features_extract(r->backbone, r->train, &o, &features);
     cli_progress_end(&progress);
     return features.x;
 }

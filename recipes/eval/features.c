@@ -34,7 +34,7 @@ tsr_checkpoint *tsr_checkpoint_open_run(const char *file_or_directory,
     return tsr_checkpoint_open(path);
 }
 
-tsr_status tsr_backbone_options(const tsr_checkpoint *c, tsr_train_options *options)
+tsr_status tsr_backbone_train_options(const tsr_checkpoint *c, tsr_train_options *options)
 {
     int n;
     const tsr_option *table = tsr_train_option_table(&n);
@@ -78,42 +78,9 @@ static tsr_status find_prefix(const tsr_checkpoint *c, const char *weights, char
     return TSR_STATUS_OK;
 }
 
-static const tsr_checkpoint_entry *find(const tsr_checkpoint *c, const char *prefix,
-                                        const char *name)
+static tsr_status read_weights(tsr_checkpoint *c, const char *prefix, tsr_backbone *m)
 {
-    char full[256];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    return tsr_checkpoint_find(c, full);
-}
-
-/* The file must hold what the options promise before a network of that size is made. */
-static bool holds(const tsr_checkpoint *c, const char *prefix, const tsr_vit_config *v)
-{
-    int64_t grid = v->image_size / v->patch_size;
-    const tsr_checkpoint_entry *position = find(c, prefix, "pos_embed");
-    bool fits =
-        position != NULL && tsr_shape_equal(position->shape, TSR_SHAPE(1, 1 + grid * grid, v->dim));
-    for (int64_t i = 0; i < v->depth && fits; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.fc1.weight", i);
-        const tsr_checkpoint_entry *e = find(c, prefix, name);
-        fits =
-            e != NULL &&
-            tsr_shape_equal(e->shape, TSR_SHAPE((int64_t)((double)v->dim * v->mlp_ratio), v->dim));
-    }
-    if (!fits) {
-        tsr_fail(TSR_STATUS_ARGUMENT,
-                 "the checkpoint has no backbone %s* of the model that its options "
-                 "describe (dim %" PRId64 ", depth %" PRId64 ", %" PRId64 " pixels, patch %" PRId64
-                 ")",
-                 prefix, v->dim, v->depth, v->image_size, v->patch_size);
-    }
-    return fits;
-}
-
-static tsr_status read_weights(tsr_checkpoint *c, const char *prefix, tsr_vit *vit)
-{
-    tsr_module_list *state = tsr_module_state(&vit->module);
+    tsr_module_list *state = tsr_module_state(&m->module);
     if (state == NULL) return tsr_status_get();
     tsr_named_tensor *named = tsr_alloc((size_t)state->n * sizeof *named);
     for (int64_t k = 0; named != NULL && k < state->n; k++) {
@@ -125,37 +92,32 @@ static tsr_status read_weights(tsr_checkpoint *c, const char *prefix, tsr_vit *v
     return tsr_status_get();
 }
 
-tsr_vit *tsr_backbone_load(tsr_checkpoint *c, const char *weights)
+tsr_backbone *tsr_backbone_load(tsr_checkpoint *c, const char *weights)
 {
     tsr_train_options train;
-    tsr_vit_config config;
     char prefix[128];
-    if (tsr_backbone_options(c, &train) != TSR_STATUS_OK ||
-        tsr_train_vit_config(&train, &config) != TSR_STATUS_OK ||
-        find_prefix(c, weights, prefix) != TSR_STATUS_OK || !holds(c, prefix, &config)) {
+    if (tsr_backbone_train_options(c, &train) != TSR_STATUS_OK ||
+        find_prefix(c, weights, prefix) != TSR_STATUS_OK) {
         return NULL;
     }
-    config.masked = find(c, prefix, "masked_embed") != NULL;
-    config.layer_scale = find(c, prefix, "blocks.0.gamma_1") != NULL ? 1.0 : 0.0;
-    config.mean_pooling = find(c, prefix, "fc_norm.weight") != NULL;
-    tsr_vit *vit = tsr_vit_new(&config);
-    if (vit == NULL) return NULL;
-    if (read_weights(c, prefix, vit) != TSR_STATUS_OK) tsr_module_free(&vit);
-    if (vit == NULL) return NULL;
-    tsr_module_train(&vit->module, false);
-    tsr_module_freeze(&vit->module);
-    return vit;
+    tsr_backbone *m = tsr_train_backbone_of_checkpoint(&train, c, prefix);
+    if (m == NULL) return NULL;
+    if (read_weights(c, prefix, m) != TSR_STATUS_OK) tsr_module_free(&m);
+    if (m == NULL) return NULL;
+    tsr_module_train(&m->module, false);
+    tsr_module_freeze(&m->module);
+    return m;
 }
 
-tsr_vit *tsr_backbone_untrained(const tsr_vit *like, uint64_t seed)
+tsr_backbone *tsr_backbone_untrained(const tsr_backbone *like, uint64_t seed)
 {
-    tsr_vit *vit = tsr_vit_new(&like->config);
-    if (vit == NULL) return NULL;
-    if (tsr_module_initialize(&vit->module, seed) != TSR_STATUS_OK) tsr_module_free(&vit);
-    if (vit == NULL) return NULL;
-    tsr_module_train(&vit->module, false);
-    tsr_module_freeze(&vit->module);
-    return vit;
+    tsr_backbone *m = tsr_backbone_like(like);
+    if (m == NULL) return NULL;
+    if (tsr_module_initialize(&m->module, seed) != TSR_STATUS_OK) tsr_module_free(&m);
+    if (m == NULL) return NULL;
+    tsr_module_train(&m->module, false);
+    tsr_module_freeze(&m->module);
+    return m;
 }
 
 /* ---- a few images of a data set, spread evenly over it ---- */
@@ -230,42 +192,44 @@ static tsr_dataset *take_part(tsr_dataset *whole, int64_t n)
 
 /* ---- features ---- */
 
-static int64_t feature_size(const tsr_vit *vit, const tsr_extract_options *o)
+static int blocks_of(const tsr_extract_options *o)
 {
-    int64_t blocks = o->last_blocks > 0 ? o->last_blocks : 1;
-    if (vit == NULL) return 3 * (int64_t)o->size * o->size;
-    switch (o->pooling) {
-    case TSR_POOLING_CLASS:
-        return blocks * vit->config.dim;
-    case TSR_POOLING_MEAN:
-        return vit->config.dim;
-    case TSR_POOLING_BOTH:
-        return (blocks + 1) * vit->config.dim;
+    return o->last_blocks > 0 ? o->last_blocks : 1;
+}
+
+static int64_t feature_size(const tsr_backbone *m, const tsr_extract_options *o)
+{
+    if (m == NULL) return 3 * (int64_t)o->size * o->size;
+    int64_t size = o->pooling != TSR_POOLING_CLASS ? m->dim : 0;
+    if (o->pooling == TSR_POOLING_MEAN) return size;
+    for (int i = 1; i <= blocks_of(o); i++) {
+        size += tsr_backbone_grid(m, m->depth - i, m->image_size, m->image_size).dim;
     }
-    return 0;
+    return size;
 }
 
 enum { MAX_BLOCKS = 256 };
 
 /* images [B, 3, S, S] -> [B, F] */
-static tsr_tensor *features_of(const tsr_vit *vit, tsr_tensor *images, const tsr_extract_options *o)
+static tsr_tensor *features_of(const tsr_backbone *m, tsr_tensor *images,
+                               const tsr_extract_options *o)
 {
-    if (vit == NULL) return tsr_flatten(images, 1, 3);
-    int n = o->last_blocks > 0 && o->pooling != TSR_POOLING_MEAN ? o->last_blocks : 1;
+    if (m == NULL) return tsr_flatten(images, 1, 3);
+    int n = o->pooling != TSR_POOLING_MEAN ? blocks_of(o) : 1;
     tsr_tensor *tokens[MAX_BLOCKS], *parts[MAX_BLOCKS + 1];
-    tsr_vit_options options = {.no_norm = o->pooling == TSR_POOLING_MEAN};
-    if (tsr_vit_intermediate(vit, images, n, &options, tokens) != TSR_STATUS_OK) return NULL;
+    tsr_backbone_options options = {.no_norm = o->pooling == TSR_POOLING_MEAN};
+    if (tsr_backbone_intermediate(m, images, n, &options, tokens) != TSR_STATUS_OK) return NULL;
     tsr_tensor *mean = NULL;
     if (o->pooling != TSR_POOLING_CLASS) {
-        mean = tsr_mean(tsr_vit_patch_tokens(tokens[n - 1]), (const int[]){1}, 1, false);
+        mean = tsr_mean(tsr_tokens_patches(tokens[n - 1]), (const int[]){1}, 1, false);
     }
     if (o->pooling == TSR_POOLING_MEAN) return mean;
-    for (int i = 0; i < n; i++) parts[i] = tsr_vit_class_token(tokens[i]);
+    for (int i = 0; i < n; i++) parts[i] = tsr_tokens_class(tokens[i]);
     if (mean != NULL) parts[n++] = mean;
     return tsr_concat((tsr_tensors){parts, n}, 1);
 }
 
-static tsr_status fill(const tsr_vit *vit, tsr_loader *loader, const tsr_extract_options *o,
+static tsr_status fill(const tsr_backbone *m, tsr_loader *loader, const tsr_extract_options *o,
                        tsr_features *out)
 {
     int64_t n = tsr_tensor_size(out->x, 0), done = 0;
@@ -273,7 +237,7 @@ static tsr_status fill(const tsr_vit *vit, tsr_loader *loader, const tsr_extract
         const tsr_batch *batch = tsr_loader_next(loader);
         if (batch == NULL) break;
         tsr_scope scope = tsr_scope_open();
-        tsr_tensor *x = features_of(vit, tsr_batch_tensor(batch, "image"), o);
+        tsr_tensor *x = features_of(m, tsr_batch_tensor(batch, "image"), o);
         tsr_tensor *rows = tsr_slice(out->x, 0, done, done + batch->n, 1);
         tsr_tensor *labels = tsr_slice(out->labels, 0, done, done + batch->n, 1);
         if (x != NULL && rows != NULL && labels != NULL) {
@@ -288,7 +252,7 @@ static tsr_status fill(const tsr_vit *vit, tsr_loader *loader, const tsr_extract
     return tsr_status_get();
 }
 
-static tsr_status extract(const tsr_vit *vit, tsr_dataset *data, const tsr_extract_options *o,
+static tsr_status extract(const tsr_backbone *m, tsr_dataset *data, const tsr_extract_options *o,
                           int size, tsr_features *out)
 {
     tsr_view_spec spec = o->augment ? tsr_view_linear(size) : tsr_view_eval(size);
@@ -302,34 +266,34 @@ static tsr_status extract(const tsr_vit *vit, tsr_dataset *data, const tsr_extra
                                   .end_epoch = o->epoch + 1,
                                   .min_short_side = tsr_views_min_short_side(&views)};
     int64_t n = tsr_dataset_count(data);
-    tsr_features made = {tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(n, feature_size(vit, o))),
+    tsr_features made = {tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(n, feature_size(m, o))),
                          tsr_empty(TSR_DTYPE_I64, TSR_SHAPE(n))};
     if (made.x == NULL || made.labels == NULL) return tsr_status_get();
     tsr_loader *loader = tsr_loader_open_views(data, &views, &options);
-    if (loader != NULL && fill(vit, loader, o, &made) == TSR_STATUS_OK) *out = made;
+    if (loader != NULL && fill(m, loader, o, &made) == TSR_STATUS_OK) *out = made;
     tsr_loader_close(&loader);
     return tsr_status_get();
 }
 
-tsr_status tsr_features_extract(const tsr_vit *vit, tsr_dataset *data,
+tsr_status tsr_features_extract(const tsr_backbone *m, tsr_dataset *data,
                                 const tsr_extract_options *options, tsr_features *out)
 {
     tsr_extract_options o = *options;
-    if (data == NULL || (vit == NULL && o.size < 1)) {
+    if (data == NULL || (m == NULL && o.size < 1)) {
         return tsr_fail(TSR_STATUS_ARGUMENT, "features: no data set, or raw pixels of no size");
     }
-    if (vit != NULL &&
-        (o.last_blocks < 0 || o.last_blocks > vit->config.depth || o.last_blocks > MAX_BLOCKS)) {
+    if (m != NULL &&
+        (o.last_blocks < 0 || o.last_blocks > m->depth || o.last_blocks > MAX_BLOCKS)) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
                         "--last-blocks: got %d, the network has %" PRId64 " blocks", o.last_blocks,
-                        vit->config.depth);
+                        m->depth);
     }
-    int size = o.size > 0 ? o.size : (int)vit->config.image_size;
+    int size = o.size > 0 ? o.size : (int)m->image_size;
     bool whole = o.limit <= 0 || o.limit >= tsr_dataset_count(data);
     tsr_dataset *part = whole ? NULL : take_part(data, o.limit);
     if (!whole && part == NULL) return tsr_status_get();
     bool was = tsr_recording_set(false);
-    extract(vit, whole ? data : part, &o, size, out);
+    extract(m, whole ? data : part, &o, size, out);
     tsr_recording_set(was);
     tsr_dataset_close(&part);
     return tsr_status_get();

@@ -19,14 +19,14 @@ TSR_API tsr_checkpoint *tsr_checkpoint_open_run(const char *file_or_directory,
                                                 char path[TSR_CHECKPOINT_PATH]);
 
 /* The training options that a checkpoint records. ARGUMENT: it is not of a training run. */
-TSR_API tsr_status tsr_backbone_options(const tsr_checkpoint *c, tsr_train_options *options);
+TSR_API tsr_status tsr_backbone_train_options(const tsr_checkpoint *c, tsr_train_options *options);
 /*
  * The backbone of a checkpoint in evaluation mode, without gradients; only its tensors are read. weights: "teacher" or
  * "student"; NULL: what the recipe evaluates, the checkpoint's value "feature". NULL on failure; the caller frees it.
  */
-TSR_API tsr_vit *tsr_backbone_load(tsr_checkpoint *c, const char *weights);
+TSR_API tsr_backbone *tsr_backbone_load(tsr_checkpoint *c, const char *weights);
 /* A network of the same shape as it was before any training: what features are worth that learnt nothing. */
-TSR_API tsr_vit *tsr_backbone_untrained(const tsr_vit *like, uint64_t seed);
+TSR_API tsr_backbone *tsr_backbone_untrained(const tsr_backbone *like, uint64_t seed);
 
 /* The authors' ways to make a feature of tokens (eval_linear.py, --avgpool_patchtokens). */
 typedef enum tsr_pooling {
@@ -52,10 +52,10 @@ typedef struct tsr_extract_options {
 
 /*
  * Features of all images in the order of the data set: out->x f32 [N, F], out->labels I64 [N], in the innermost scope. An
- * image that cannot be read is replaced by another with its label (tsr_dataset_problems() tells). F: last_blocks D, D, or
- * (last_blocks + 1) D. vit NULL: raw pixels, F = 3 size^2, and size must be given.
+ * image that cannot be read is replaced by another with its label (tsr_dataset_problems() tells). F: the sizes
+ * of the last blocks' tokens together, D, or both. backbone NULL: raw pixels, F = 3 size^2, and size must be given.
  */
-TSR_API tsr_status tsr_features_extract(const tsr_vit *vit, tsr_dataset *data,
+TSR_API tsr_status tsr_features_extract(const tsr_backbone *backbone, tsr_dataset *data,
                                         const tsr_extract_options *options, tsr_features *out);
 
 #ifdef __cplusplus

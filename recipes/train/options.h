@@ -3,6 +3,7 @@
 #define TSR_RECIPES_OPTIONS_H
 
 #include "models/models.h"
+#include "serialization/serialization.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -64,6 +65,24 @@ typedef struct tsr_train_options {
 TSR_API const tsr_option *tsr_train_option_table(int *n);
 /* The backbone that model, image-size, patch-size, dim, depth, heads and mlp-ratio ask for. ARGUMENT where they do not fit. */
 TSR_API tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *config);
+
+/* What a recipe adds to the options of its backbone. */
+typedef struct tsr_train_backbone_options {
+    bool masked; /* it takes masks */
+    double drop_path;
+    tsr_dtype dtype;
+} tsr_train_backbone_options;
+/* A new backbone as --model and the options of its shape ask for. NULL: they do not fit (ARGUMENT). */
+TSR_API tsr_backbone *tsr_train_backbone(const tsr_train_options *train,
+                                         const tsr_train_backbone_options *options);
+/* tsr_backbone.token_size of that backbone, before there is one: pixels a side of a mask's cell. 0 on failure. */
+TSR_API int64_t tsr_train_token_size(const tsr_train_options *train);
+
+/* The backbone of a run, its weights not yet set, for those in a checkpoint under prefix ("teacher/backbone."): what options
+ * do not say (masked_embed, LayerScale, ...) is as there. ARGUMENT, before memory is taken: they are not of the model that
+ * the options describe. */
+TSR_API tsr_backbone *tsr_train_backbone_of_checkpoint(const tsr_train_options *train,
+                                                       const tsr_checkpoint *c, const char *prefix);
 
 #ifdef __cplusplus
 }

@@ -161,9 +161,9 @@ static void test_multi_crop__equals_each_crop_alone(void **state)
     assert_ok();
     assert_int_equal(tsr_tensor_size(out.cls, 0), 15);
     for (int i = 0; i < 5; i++) {
-        tsr_vit_options alone = {0};
+        tsr_backbone_options alone = {0};
         if (i < 2) alone.mask = tsr_slice(mask, 0, 3 * i, 3 * i + 3, 1);
-        tsr_tensor *tokens = tsr_vit_forward(m->backbone, crops[i], &alone), *cls, *patch;
+        tsr_tensor *tokens = tsr_backbone_forward(m->backbone, crops[i], &alone), *cls, *patch;
         tsr_head_forward(m->head, tokens, &cls, &patch);
         assert_close(tsr_slice(out.cls, 0, 3 * i, 3 * i + 3, 1), cls, 1e-12);
         if (i >= 2) continue;

@@ -23,7 +23,7 @@ static void compare_vit(const char *name, double layer_scale, tsr_dtype dtype)
     golden_load(&vit->module, file, true);
 
     tsr_tensor *images = golden(file, "in.images", dtype);
-    tsr_vit_options masked = {.mask = golden(file, "in.mask", dtype)};
+    tsr_backbone_options masked = {.mask = golden(file, "in.mask", dtype)};
     tsr_tensor *tokens = tsr_vit_forward(vit, images, &masked);
     assert_near(tokens, golden(file, "out.masked_tokens", dtype), tolerance, "masked_tokens");
 
@@ -40,7 +40,7 @@ static void compare_vit(const char *name, double layer_scale, tsr_dtype dtype)
 
     tokens = tsr_vit_forward(vit, images, NULL);
     assert_near(tokens, golden(file, "out.tokens", dtype), tolerance, "tokens");
-    assert_near(tsr_vit_class_token(tokens), golden(file, "out.cls", dtype), tolerance, "cls");
+    assert_near(tsr_tokens_class(tokens), golden(file, "out.cls", dtype), tolerance, "cls");
     tokens = tsr_vit_forward(vit, golden(file, "in.images_rect", dtype), NULL);
     assert_near(tokens, golden(file, "out.tokens_rect", dtype), tolerance, "tokens_rect");
     tsr_tensor *last[2];
@@ -57,7 +57,7 @@ static void compare_vit(const char *name, double layer_scale, tsr_dtype dtype)
 /* The loss of masked images that the next test differentiates. */
 static tsr_tensor *masked_loss(const tsr_vit *vit, tsr_safetensors *file)
 {
-    tsr_vit_options masked = {.mask = golden(file, "in.mask", TSR_DTYPE_F64)};
+    tsr_backbone_options masked = {.mask = golden(file, "in.mask", TSR_DTYPE_F64)};
     tsr_tensor *tokens = tsr_vit_forward(vit, golden(file, "in.images", TSR_DTYPE_F64), &masked);
     return probe(tokens, golden(file, "in.probe", TSR_DTYPE_F64));
 }
@@ -141,8 +141,8 @@ static void test_vit__agrees_with_the_authors_with_mean_pooling(void **state)
         assert_ok();
         golden_load(&vit->module, file, true);
         tsr_tensor *tokens = tsr_vit_forward(vit, golden(file, "in.images", dtype), NULL);
-        assert_near(tsr_vit_class_token(tokens), golden(file, "out.cls", dtype),
-                    tolerance_of(dtype), "cls");
+        assert_near(tsr_tokens_class(tokens), golden(file, "out.cls", dtype), tolerance_of(dtype),
+                    "cls");
         tsr_module_free(&vit);
         tsr_safetensors_close(&file);
     }
@@ -297,7 +297,7 @@ static void test_vit__drops_by_sample_alone(void **state)
     tsr_module_initialize(&vit->module, 1);
     tsr_tensor *images = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(6, 3, 32, 32));
     tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
-    tsr_vit_options options = {.rng = tsr_rng_make(5, 7, 100, tsr_rng_purpose("student"))};
+    tsr_backbone_options options = {.rng = tsr_rng_make(5, 7, 100, tsr_rng_purpose("student"))};
     tsr_tensor *all = tsr_vit_forward(vit, images, &options);
     options.rng.sample += 2;
     tsr_tensor *some = tsr_vit_forward(vit, tsr_slice(images, 0, 2, 6, 1), &options);
@@ -386,7 +386,7 @@ static void test_vit__refuses_what_does_not_fit(void **state)
     tsr_module_initialize(&vit->module, 1);
     tsr_tensor *images = tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 32, 32));
     tsr_tensor *mask = tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(2, 4, 4));
-    assert_null(tsr_vit_forward(vit, images, &(tsr_vit_options){.mask = mask}));
+    assert_null(tsr_vit_forward(vit, images, &(tsr_backbone_options){.mask = mask}));
     assert_failed(TSR_STATUS_ARGUMENT, "vit: got a mask, but was built without masked_embed");
     assert_null(tsr_vit_forward(vit, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 1, 32, 32)), NULL));
     assert_failed(TSR_STATUS_SHAPE, "vit: images have shape [2, 1, 32, 32], expected [B, 3, H, W]");
@@ -400,7 +400,7 @@ static void test_vit__refuses_what_does_not_fit(void **state)
     config.masked = true;
     vit = tsr_vit_new(&config);
     mask = tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(2, 4, 2));
-    assert_null(tsr_vit_forward(vit, images, &(tsr_vit_options){.mask = mask}));
+    assert_null(tsr_vit_forward(vit, images, &(tsr_backbone_options){.mask = mask}));
     assert_failed(TSR_STATUS_SHAPE, "mask has shape [2, 4, 2], expected [2, 4, 4]");
     tsr_module_free(&vit);
 

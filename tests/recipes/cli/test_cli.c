@@ -285,13 +285,13 @@ static tsr_checkpoint *open_run(void)
 static tsr_features library_features(const char *split, const tsr_extract_options *options)
 {
     tsr_checkpoint *c = open_run();
-    tsr_vit *vit = tsr_backbone_load(c, NULL);
+    tsr_backbone *backbone = tsr_backbone_load(c, NULL);
     tsr_dataset *data = tsr_dataset_open(file_path("data"), split);
     tsr_features features = {0};
-    tsr_features_extract(vit, data, options, &features);
+    tsr_features_extract(backbone, data, options, &features);
     assert_ok();
     tsr_dataset_close(&data);
-    tsr_module_free(&vit);
+    tsr_module_free(&backbone);
     tsr_checkpoint_close(&c);
     return features;
 }

@@ -64,7 +64,7 @@ static tsr_checkpoint *make_checkpoint(const tsr_vit *student, const tsr_vit *te
     return c;
 }
 
-static void assert_equal_vits(const tsr_vit *a, const tsr_vit *b)
+static void assert_equal_backbones(const tsr_backbone *a, const tsr_backbone *b)
 {
     tsr_module_list *left = tsr_module_state(&a->module), *right = tsr_module_state(&b->module);
     assert_int_equal(left->n, right->n);
@@ -78,15 +78,15 @@ static void test_features__loads_teacher_and_student(void **state)
     (void)state;
     tsr_vit *student = make_vit(true, 1), *teacher = make_vit(false, 2);
     tsr_checkpoint *c = make_checkpoint(student, teacher, NULL);
-    tsr_vit *usual = tsr_backbone_load(c, NULL), *other = tsr_backbone_load(c, "student");
+    tsr_backbone *usual = tsr_backbone_load(c, NULL), *other = tsr_backbone_load(c, "student");
     assert_ok();
-    assert_equal_vits(usual, teacher);
-    assert_equal_vits(other, student);
-    assert_non_null(other->masked_embed);
+    assert_equal_backbones(usual, &teacher->backbone);
+    assert_equal_backbones(other, &student->backbone);
+    assert_non_null(((tsr_vit *)other)->masked_embed);
     assert_false(usual->module.training);
-    assert_false(tsr_requires_grad(usual->cls_token));
-    tsr_vit *untrained = tsr_backbone_untrained(usual, 2);
-    assert_equal_vits(untrained, teacher);
+    assert_false(tsr_requires_grad(((tsr_vit *)usual)->cls_token));
+    tsr_backbone *untrained = tsr_backbone_untrained(usual, 2);
+    assert_equal_backbones(untrained, &teacher->backbone);
     tsr_module_free(&untrained);
     tsr_module_free(&usual);
     tsr_module_free(&other);
@@ -147,7 +147,7 @@ static tsr_dataset *make_data(void)
 static tsr_features extract(const tsr_vit *vit, tsr_dataset *data, tsr_extract_options options)
 {
     tsr_features features = {0};
-    tsr_features_extract(vit, data, &options, &features);
+    tsr_features_extract(&vit->backbone, data, &options, &features);
     assert_ok();
     return features;
 }
@@ -165,10 +165,10 @@ static void test_features__pools_tokens_as_the_authors(void **state)
     tsr_module_freeze(&vit->module);
     tsr_tensor *x = images_of(data), *normed[2], *raw[1];
     tsr_vit_intermediate(vit, x, 2, NULL, normed);
-    tsr_vit_intermediate(vit, x, 1, &(tsr_vit_options){.no_norm = true}, raw);
-    tsr_tensor *mean = tsr_mean(tsr_vit_patch_tokens(normed[1]), (const int[]){1}, 1, false);
+    tsr_vit_intermediate(vit, x, 1, &(tsr_backbone_options){.no_norm = true}, raw);
+    tsr_tensor *mean = tsr_mean(tsr_tokens_patches(normed[1]), (const int[]){1}, 1, false);
     /* the class token of the last block through the final norm is the model's answer */
-    tsr_tensor *answer = tsr_vit_class_token(tsr_vit_forward(vit, x, NULL));
+    tsr_tensor *answer = tsr_tokens_class(tsr_vit_forward(vit, x, NULL));
 
     tsr_features f = extract(vit, data, (tsr_extract_options){.batch = 7});
     assert_close(f.x, answer, 1e-6);
@@ -176,12 +176,12 @@ static void test_features__pools_tokens_as_the_authors(void **state)
 
     f = extract(vit, data, (tsr_extract_options){.last_blocks = 2, .pooling = TSR_POOLING_BOTH});
     assert_int_equal(tsr_tensor_size(f.x, 1), 3 * DIM);
-    assert_close(columns(f.x, 0, DIM), tsr_vit_class_token(normed[0]), 1e-6);
+    assert_close(columns(f.x, 0, DIM), tsr_tokens_class(normed[0]), 1e-6);
     assert_close(columns(f.x, DIM, 2 * DIM), answer, 1e-6);
     assert_close(columns(f.x, 2 * DIM, 3 * DIM), mean, 1e-6);
 
     f = extract(vit, data, (tsr_extract_options){.last_blocks = 2, .pooling = TSR_POOLING_MEAN});
-    assert_close(f.x, tsr_mean(tsr_vit_patch_tokens(raw[0]), (const int[]){1}, 1, false), 1e-6);
+    assert_close(f.x, tsr_mean(tsr_tokens_patches(raw[0]), (const int[]){1}, 1, false), 1e-6);
     /* which is not the normed one */
     assert_true(fabs(tsr_tensor_get(f.x, 0) - tsr_tensor_get(mean, 0)) > 1e-3);
     tsr_module_free(&vit);
@@ -252,7 +252,7 @@ static void test_features__asks_for_too_many_blocks(void **state)
     tsr_dataset *data = make_data();
     tsr_vit *vit = make_vit(false, 3);
     tsr_features f = {0};
-    tsr_features_extract(vit, data, &(tsr_extract_options){.last_blocks = 4}, &f);
+    tsr_features_extract(&vit->backbone, data, &(tsr_extract_options){.last_blocks = 4}, &f);
     assert_failed(TSR_STATUS_ARGUMENT, "--last-blocks: got 4, the network has 3 blocks");
     assert_null(f.x);
     tsr_features_extract(NULL, data, &(tsr_extract_options){0}, &f);

@@ -1,0 +1,74 @@
+/* The backbone of --model: the one place that knows which there are. */
+#include "recipes/train/options.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+tsr_backbone *tsr_train_backbone(const tsr_train_options *train,
+                                 const tsr_train_backbone_options *options)
+{
+    tsr_vit_config c;
+    if (tsr_train_vit_config(train, &c) != TSR_STATUS_OK) return NULL;
+    c.masked = options->masked;
+    c.drop_path = options->drop_path;
+    c.dtype = options->dtype;
+    tsr_vit *vit = tsr_vit_new(&c);
+    return vit == NULL ? NULL : &vit->backbone;
+}
+
+int64_t tsr_train_token_size(const tsr_train_options *train)
+{
+    tsr_vit_config c;
+    return tsr_train_vit_config(train, &c) == TSR_STATUS_OK ? c.patch_size : 0;
+}
+
+/* ---- the backbone of a checkpoint ---- */
+
+struct weights {
+    const tsr_checkpoint *checkpoint;
+    const char *prefix;
+};
+
+static const tsr_checkpoint_entry *find(const struct weights *w, const char *name)
+{
+    char full[256];
+    snprintf(full, sizeof full, "%s%s", w->prefix, name);
+    return tsr_checkpoint_find(w->checkpoint, full);
+}
+
+static bool has(const struct weights *w, const char *name, tsr_shape wanted)
+{
+    const tsr_checkpoint_entry *entry = find(w, name);
+    return entry != NULL && tsr_shape_equal(entry->shape, wanted);
+}
+
+static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const struct weights *w)
+{
+    tsr_vit_config c;
+    if (tsr_train_vit_config(train, &c) != TSR_STATUS_OK) return NULL;
+    int64_t grid = c.image_size / c.patch_size, hidden = (int64_t)((double)c.dim * c.mlp_ratio);
+    bool fits = has(w, "pos_embed", TSR_SHAPE(1, 1 + grid * grid, c.dim));
+    for (int64_t i = 0; i < c.depth && fits; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.fc1.weight", i);
+        fits = has(w, name, TSR_SHAPE(hidden, c.dim));
+    }
+    if (!fits) {
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "the checkpoint has no backbone %s* of the model that its options describe (dim "
+                 "%" PRId64 ", depth %" PRId64 ", %" PRId64 " pixels, patch %" PRId64 ")",
+                 w->prefix, c.dim, c.depth, c.image_size, c.patch_size);
+        return NULL;
+    }
+    c.masked = find(w, "masked_embed") != NULL;
+    c.layer_scale = find(w, "blocks.0.gamma_1") != NULL ? 1.0 : 0.0;
+    c.mean_pooling = find(w, "fc_norm.weight") != NULL;
+    tsr_vit *vit = tsr_vit_new(&c);
+    return vit == NULL ? NULL : &vit->backbone;
+}
+
+tsr_backbone *tsr_train_backbone_of_checkpoint(const tsr_train_options *train,
+                                               const tsr_checkpoint *c, const char *prefix)
+{
+    return vit_of_checkpoint(train, &(struct weights){c, prefix});
+}
