@@ -3,15 +3,14 @@
  * arithmetic of its matrix products over the step's time, and that as a share of what this machine's sgemm makes of the
  * step's largest product, measured between the steps.
  */
-#include "models/models.h"
 #include "ops/gemm.h"
-#include "recipes/train/optimizer.h"
 #include "tests/bench/bench.h"
+#include "tests/bench/classifier.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BATCH = 16, CLASSES = 1000, ROUNDS = 5 };
+enum { BATCH = 16, ROUNDS = 5 };
 
 /* The linker hands calls of tsr__gemm to the wrapper. */
 void __real_tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
@@ -29,51 +28,10 @@ void __wrap_tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matr
     flops += 2.0 * (double)m * (double)n * (double)k;
 }
 
-struct classifier {
-    tsr_module module;
-    tsr_vit *vit;
-    tsr_linear_layer *head;
-};
-
-static struct classifier *make_classifier(void)
-{
-    struct classifier *m = tsr_module_new(sizeof *m, "classifier", TSR_DTYPE_F32);
-    tsr_vit_config config;
-    if (m == NULL || tsr_vit_config_find("vit_small", &config) != TSR_STATUS_OK) return NULL;
-    m->vit = tsr_module_child(&m->module, "vit", tsr_vit_new(&config));
-    tsr_linear_layer *head = tsr_linear_new(config.dim, CLASSES, true, TSR_DTYPE_F32);
-    m->head = tsr_module_child(&m->module, "head", head);
-    return tsr_module_finish(&m->module);
-}
-
-static tsr_optimizer *make_optimizer(const struct classifier *m)
-{
-    tsr_module_list *parameters = tsr_module_parameters(&m->module);
-    if (parameters == NULL) return NULL;
-    tsr_optimizer_parameter *list = calloc((size_t)parameters->n, sizeof *list);
-    for (int64_t i = 0; list != NULL && i < parameters->n; i++) {
-        const tsr_module_entry *e = &parameters->at[i];
-        list[i] = (tsr_optimizer_parameter){e->name, e->tensor, tsr_module_decays(e), 0.0};
-    }
-    tsr_optimizer *o = tsr_optimizer_make(list, (int)parameters->n, NULL);
-    free(list);
-    tsr_module_list_free(&parameters);
-    return o;
-}
-
-static double step(const struct classifier *m, tsr_optimizer *o, tsr_tensor *images,
-                   tsr_tensor *labels)
+static double step(classifier *m)
 {
     double start = bench_seconds();
-    tsr_scope scope = tsr_scope_open();
-    tsr_tape *tape = tsr_tape_open();
-    tsr_tensor *x = tsr_vit_class_token(tsr_vit_forward(m->vit, images, NULL));
-    tsr_tensor *rows = tsr_cross_entropy(tsr_linear_forward(m->head, x), labels, -100);
-    tsr_backward(tape, tsr_mean(rows, NULL, 0, false), NULL);
-    tsr_optimizer_step(o, 1e-4, 0.05);
-    tsr_optimizer_zero_grad(o);
-    tsr_tape_close(&tape);
-    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    classifier_step(m);
     return bench_seconds() - start;
 }
 
@@ -105,24 +63,19 @@ static double median(double *values)
 int main(void)
 {
     tsr_scope scope = tsr_scope_open();
-    struct classifier *m = make_classifier();
-    tsr_optimizer *o = m != NULL ? make_optimizer(m) : NULL;
-    tsr_tensor *images = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(BATCH, 3, 224, 224));
-    tsr_tensor *labels = tsr_zeros(TSR_DTYPE_I64, TSR_SHAPE(BATCH));
+    classifier *m = classifier_make("vit_small", BATCH);
     tsr_tensor *a = tsr_full(TSR_DTYPE_F32, TSR_SHAPE(BATCH * 197, 384), 0.5);
     tsr_tensor *b = tsr_full(TSR_DTYPE_F32, TSR_SHAPE(1536, 384), 0.5);
     tsr_tensor *c = tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(BATCH * 197, 1536));
-    if (m != NULL) tsr_module_initialize(&m->module, 1);
-    tsr_fill_normal(images, tsr_rng_make(1, 0, 0, 0), 0.0, 1.0);
     double seconds[ROUNDS], rates[ROUNDS], shares[ROUNDS], arithmetic = 0.0;
     if (tsr_status_get() == TSR_STATUS_OK) {
-        step(m, o, images, labels);
+        step(m);
         sgemm_rate(a, b, c);
     }
     for (int i = 0; i < ROUNDS && tsr_status_get() == TSR_STATUS_OK; i++) {
         rates[i] = sgemm_rate(a, b, c);
         flops = 0.0;
-        seconds[i] = step(m, o, images, labels);
+        seconds[i] = step(m);
         arithmetic = flops;
         shares[i] = arithmetic / seconds[i] / rates[i];
     }
@@ -137,8 +90,7 @@ int main(void)
            arithmetic / BATCH / 1e9);
     printf("products over the whole step %.1f GFLOP/s, sgemm alone %.1f GFLOP/s, share %.0f %%\n",
            arithmetic / s / 1e9, median(rates) / 1e9, 100.0 * median(shares));
-    tsr_optimizer_free(&o);
-    tsr_module_free(&m);
+    classifier_free(&m);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return 0;
 }
