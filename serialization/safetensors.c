@@ -7,6 +7,7 @@
  */
 #include "autograd/autograd.h"
 #include "serialization/atomic_file.h"
+#include "serialization/half.h"
 #include "serialization/serialization.h"
 #include "serialization/source.h"
 
@@ -312,27 +313,15 @@ int64_t tsr_safetensors_find(const tsr_safetensors *file, const char *name)
     return e == NULL ? -1 : e - file->entries;
 }
 
+tsr_shape tsr_safetensors_shape(const tsr_safetensors *file, int64_t i)
+{
+    return i < 0 || i >= tsr_safetensors_count(file) ? TSR_SHAPE_SCALAR : file->entries[i].shape;
+}
+
 const char *tsr_safetensors_metadata(const tsr_safetensors *file, const char *key)
 {
     return file == NULL || key == NULL ? NULL
                                        : json_string_value(json_object_get(file->metadata, key));
-}
-
-/* IEEE 754 binary16 to binary32: exact. */
-static float half_to_f32(uint16_t h)
-{
-    union {
-        uint32_t u;
-        float f;
-    } v;
-    uint32_t exponent = (h >> 10) & 0x1fu, mantissa = h & 0x3ffu;
-    if (exponent == 0) { /* zero, subnormal: mantissa * 2^-24 */
-        v.f = (float)mantissa * 0x1p-24f;
-    } else {
-        v.u = (exponent == 31 ? 0xffu : exponent + 112) << 23 | mantissa << 13;
-    }
-    v.u |= (uint32_t)(h & 0x8000u) << 16;
-    return v.f;
 }
 
 tsr_tensor *tsr_safetensors_tensor(tsr_safetensors *file, const char *name)
@@ -361,18 +350,11 @@ tsr_tensor *tsr_safetensors_tensor(tsr_safetensors *file, const char *name)
     size_t bytes = (size_t)(e->end - e->begin), numel = bytes / e->type->bytes;
     bool ok = t != NULL;
     if (ok && bytes > 0) {
-        /* Halves are read into the upper end of the floats that they become: those are written from the lower end, and
-         * float i ends where half i + 1 begins or before it. */
         bool half = strcmp(e->type->name, "F16") == 0;
         uint8_t *to = half ? data + bytes : data;
         ok = tsr_source__read(&file->source, "safetensors", file->data_at + e->begin, to, bytes) ==
              TSR_STATUS_OK;
-        for (size_t k = 0; ok && half && k < numel; k++) {
-            uint16_t h;
-            memcpy(&h, to + 2 * k, sizeof h);
-            float f = half_to_f32(h);
-            memcpy(data + 4 * k, &f, sizeof f);
-        }
+        if (ok && half) tsr_half__widen(data, numel);
         for (size_t k = 0; ok && e->type->dtype == TSR_DTYPE_BOOL && k < numel; k++) {
             if (data[k] <= 1) continue;
             fail_entry(file, name, "a BOOL is neither 0 nor 1");

@@ -1,5 +1,6 @@
 /*
- * serialization: Tessera's checkpoints and safetensors files. docs/checkpoints.md describes both.
+ * serialization: Tessera's checkpoints, safetensors files (docs/checkpoints.md), and weights of other programs
+ * (docs/weights.md).
  *
  * Readers treat files as hostile: every length is checked against the file before anything is allocated. Writers write
  * under a temporary name, sync and rename: after a failure what was there before is untouched.
@@ -39,6 +40,8 @@ TSR_API int64_t tsr_safetensors_count(const tsr_safetensors *file);
 TSR_API const char *tsr_safetensors_name(const tsr_safetensors *file,
                                          int64_t i); /* NULL when out of range */
 TSR_API int64_t tsr_safetensors_find(const tsr_safetensors *file, const char *name); /* -1: none */
+/* The i-th one's shape; a scalar's when out of range. */
+TSR_API tsr_shape tsr_safetensors_shape(const tsr_safetensors *file, int64_t i);
 /* The value of a key of __metadata__; NULL if there is none. */
 TSR_API const char *tsr_safetensors_metadata(const tsr_safetensors *file, const char *key);
 
@@ -207,6 +210,30 @@ TSR_API const char *tsr_checkpoint_path(const char *directory, int64_t step,
 TSR_API tsr_status tsr_checkpoint_latest(const char *directory, int64_t *step);
 /* Removes all but the keep (1 or more) newest, and what interrupted writes left. Only one process may write there. */
 TSR_API tsr_status tsr_checkpoint_prune(const char *directory, int keep);
+
+/* ------------------------------------------------------------------ weights from anywhere --------------------------- */
+
+/*
+ * Named tensors of a PyTorch file (.pth, .pt: what torch.save() writes, also before 1.6), a safetensors file, or a
+ * Tessera checkpoint: which one, the content says. docs/weights.md tells what is read of PyTorch's pickles and what is refused.
+ */
+typedef struct tsr_weights tsr_weights;
+
+/* NULL on failure: IO, MEMORY, FORMAT. */
+TSR_API tsr_weights *tsr_weights_open(const char *path);
+TSR_API tsr_weights *tsr_weights_open_memory(const void *data,
+                                             size_t bytes); /* data must outlive the result */
+TSR_API void tsr_weights_close(tsr_weights **w);
+
+/* "PyTorch", "safetensors" or "Tessera checkpoint". */
+TSR_API const char *tsr_weights_format(const tsr_weights *w);
+TSR_API int64_t tsr_weights_count(const tsr_weights *w);
+/* Names; those of containers in a PyTorch file joined by dots: "teacher.backbone.norm.weight". NULL when out of range. */
+TSR_API const char *tsr_weights_name(const tsr_weights *w, int64_t i);
+TSR_API tsr_shape tsr_weights_shape(const tsr_weights *w, int64_t i);
+/* One tensor, row-major, in the innermost scope; only its bytes are read. f16 becomes f32; i8 and i16 become i32. NULL on
+ * failure: ARGUMENT (out of range), DTYPE, FORMAT, IO. */
+TSR_API tsr_tensor *tsr_weights_tensor(tsr_weights *w, int64_t i);
 
 #ifdef __cplusplus
 }
