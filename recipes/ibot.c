@@ -7,71 +7,39 @@
  * P patch prototypes.
  */
 #include "ops/ops.h"
-#include "recipes/recipes.h"
+#include "recipes/distillation.h"
 
 #include <stddef.h>
 #include <string.h>
 
 struct options {
-    int64_t out_dim, patch_out_dim, head_hidden, head_bottleneck;
-    bool shared_head, shared_head_teacher, norm_last_layer;
-    int64_t local_crops, local_size;
-    tsr_list global_scale, local_scale;
-    double student_temp;
-    double warmup_teacher_temp, teacher_temp, warmup_teacher_patch_temp, teacher_patch_temp;
-    int64_t warmup_teacher_temp_epochs;
-    double center_momentum, center_momentum_patch;
+    tsr_distillation shared; /* with DINO */
+    int64_t patch_out_dim;
+    bool shared_head, shared_head_teacher;
+    double warmup_teacher_patch_temp, teacher_patch_temp;
+    double center_momentum_patch;
     double lambda1, lambda2;
     tsr_list pred_ratio, pred_ratio_var;
     int pred_shape;
     int64_t pred_start_epoch;
-    double drop_path;
-    int64_t freeze_last_layer;
-    double jitter, blur; /* strengths, relative to the published augmentation */
 };
 
 #define AT(field) offsetof(struct options, field)
 
 static const tsr_option option_table[] = {
-    {"out-dim", TSR_OPTION_INT, AT(out_dim), "8192", 2, 1 << 20, NULL,
-     "K: prototypes of the class token", "main_ibot.py --out_dim"},
+    TSR_DISTILLATION_OPTIONS,
     {"patch-out-dim", TSR_OPTION_INT, AT(patch_out_dim), "8192", 2, 1 << 20, NULL,
      "P: prototypes of patch tokens (out-dim when the head is shared)",
      "main_ibot.py --patch_out_dim"},
-    {"head-hidden", TSR_OPTION_INT, AT(head_hidden), "2048", 1, 1 << 16, NULL,
-     "width of the head's hidden layers", "head.py iBOTHead"},
-    {"head-bottleneck", TSR_OPTION_INT, AT(head_bottleneck), "256", 1, 1 << 16, NULL,
-     "width of the head's bottleneck", "head.py iBOTHead"},
     {"shared-head", TSR_OPTION_BOOL, AT(shared_head), "true", 0, 0, NULL,
      "one projection for class and patch tokens", "published recipes; paper, table 9"},
     {"shared-head-teacher", TSR_OPTION_BOOL, AT(shared_head_teacher), "true", 0, 0, NULL,
      "the same of the teacher; always so where the student's is shared",
      "main_ibot.py --shared_head_teacher"},
-    {"norm-last-layer", TSR_OPTION_BOOL, AT(norm_last_layer), "false", 0, 0, NULL,
-     "keep the prototypes' norms at 1: steadier, for large models", "published ViT-S recipe"},
-    {"local-crops", TSR_OPTION_INT, AT(local_crops), "10", 0, 64, NULL, "L: small crops an image",
-     "published recipes"},
-    {"local-size", TSR_OPTION_INT, AT(local_size), "96", 4, 4096, NULL,
-     "pixels a side of a small crop", "loader.py DataAugmentationiBOT"},
-    {"global-scale", TSR_OPTION_LIST, AT(global_scale), "0.25,1", 0, 1, NULL,
-     "share of the image that a global crop covers, from,to", "published recipes"},
-    {"local-scale", TSR_OPTION_LIST, AT(local_scale), "0.05,0.25", 0, 1, NULL,
-     "share of the image that a small crop covers, from,to", "published recipes"},
-    {"student-temp", TSR_OPTION_DOUBLE, AT(student_temp), "0.1", 1e-3, 10, NULL,
-     "temperature of the student's softmax", "iBOTLoss"},
-    {"warmup-teacher-temp", TSR_OPTION_DOUBLE, AT(warmup_teacher_temp), "0.04", 1e-3, 10, NULL,
-     "temperature of the teacher's class softmax at the start; lower it when the loss does not fall",
-     "main_ibot.py"},
-    {"teacher-temp", TSR_OPTION_DOUBLE, AT(teacher_temp), "0.07", 1e-3, 10, NULL,
-     "and after the warm-up", "published recipes"},
     {"warmup-teacher-patch-temp", TSR_OPTION_DOUBLE, AT(warmup_teacher_patch_temp), "0.04", 1e-3,
      10, NULL, "the same of the teacher's patch softmax", "main_ibot.py"},
     {"teacher-patch-temp", TSR_OPTION_DOUBLE, AT(teacher_patch_temp), "0.07", 1e-3, 10, NULL,
      "and after the warm-up", "main_ibot.py"},
-    {"warmup-teacher-temp-epochs", TSR_OPTION_INT, AT(warmup_teacher_temp_epochs), "30", 0, 1e6,
-     NULL, "epochs of the temperatures' warm-up", "main_ibot.py"},
-    {"center-momentum", TSR_OPTION_DOUBLE, AT(center_momentum), "0.9", 0, 1, NULL,
-     "moving average of the class centre", "iBOTLoss"},
     {"center-momentum-patch", TSR_OPTION_DOUBLE, AT(center_momentum_patch), "0.9", 0, 1, NULL,
      "moving average of the patch centre", "iBOTLoss"},
     {"lambda1", TSR_OPTION_DOUBLE, AT(lambda1), "1", 0, 1e6, NULL, "weight of the class loss",
@@ -87,15 +55,6 @@ static const tsr_option option_table[] = {
      "masks of blocks or of single patches", "main_ibot.py --pred_shape"},
     {"pred-start-epoch", TSR_OPTION_INT, AT(pred_start_epoch), "0", 0, 1e6, NULL,
      "no masks and no patch loss before this epoch", "main_ibot.py --pred_start_epoch"},
-    {"drop-path", TSR_OPTION_DOUBLE, AT(drop_path), "0.1", 0, 0.99, NULL,
-     "rate of stochastic depth in the student's last block", "main_ibot.py --drop_path"},
-    {"freeze-last-layer", TSR_OPTION_INT, AT(freeze_last_layer), "1", 0, 1e6, NULL,
-     "epochs during which the prototypes stay as they are; more when the loss does not fall",
-     "main_ibot.py --freeze_last_layer"},
-    {"jitter", TSR_OPTION_DOUBLE, AT(jitter), "1", 0, 2, NULL,
-     "strength of the colour jitter, relative to the published one; 0 for grey images", NULL},
-    {"blur", TSR_OPTION_DOUBLE, AT(blur), "1", 0, 4, NULL,
-     "strength of the blur, relative to the published one; smaller for small images", NULL},
 };
 
 #define FASHION_MNIST                                                                              \
@@ -130,39 +89,22 @@ struct ibot {
 static int views(const tsr_build *build, tsr_view_spec *specs, int max)
 {
     const struct options *o = build->options;
-    if (o->global_scale.n != 2 || o->local_scale.n != 2 || o->pred_ratio.n != o->pred_ratio_var.n) {
+    if (o->pred_ratio.n != o->pred_ratio_var.n) {
         tsr_fail(TSR_STATUS_ARGUMENT,
-                 "ibot: --global-scale and --local-scale take two numbers each, "
-                 "--pred-ratio and --pred-ratio-var as many as each other");
+                 "ibot: --pred-ratio takes as many numbers as --pred-ratio-var");
         return -1;
     }
-    if (!o->shared_head && o->shared_head_teacher && o->patch_out_dim != o->out_dim) {
+    if (!o->shared_head && o->shared_head_teacher && o->patch_out_dim != o->shared.out_dim) {
         tsr_fail(
             TSR_STATUS_ARGUMENT,
             "ibot: a teacher with one layer for class and patches needs --patch-out-dim equal to "
             "--out-dim, or --shared-head-teacher false");
         return -1;
     }
-    int n = 0, size = (int)build->train->image_size;
     int64_t cell = tsr_train_token_size(build->train);
-    if (cell == 0) return -1;
-    specs[n++] = tsr_view_ibot_global1(size);
-    specs[n++] = tsr_view_ibot_global2(size);
-    if (o->local_crops > 0) {
-        specs[n++] = tsr_view_ibot_local((int)o->local_size, (int)o->local_crops);
-    }
+    int n = cell > 0 ? tsr_distillation__views(build, &o->shared, specs) : -1;
     (void)max;
-    for (int v = 0; v < n; v++) {
-        const tsr_list *scale = v < 2 ? &o->global_scale : &o->local_scale;
-        specs[v].scale_lo = scale->at[0];
-        specs[v].scale_hi = scale->at[1];
-        specs[v].brightness *= o->jitter;
-        specs[v].contrast *= o->jitter;
-        specs[v].saturation *= o->jitter;
-        specs[v].hue *= o->jitter;
-        specs[v].blur_lo *= o->blur;
-        specs[v].blur_hi *= o->blur;
-        if (v >= 2) continue;
+    for (int v = 0; v < 2 && n > 0; v++) {
         tsr_mask_spec *mask = &specs[v].mask;
         mask->kind = o->pred_shape == 0 ? TSR_MASK_BLOCK : TSR_MASK_RAND;
         mask->patch = (int)cell;
@@ -184,32 +126,21 @@ static bool teacher_is_shared(const struct options *o)
 static tsr_multi_crop *make_network(const tsr_build *build, bool is_student)
 {
     const struct options *o = build->options;
-    tsr_backbone *backbone = tsr_train_backbone(
-        build->train, &(tsr_train_backbone_options){.masked = is_student,
-                                                    .drop_path = is_student ? o->drop_path : 0.0,
-                                                    .dtype = build->dtype});
-    if (backbone == NULL) return NULL;
     bool shared = is_student ? o->shared_head : teacher_is_shared(o);
-    tsr_head_config head = {
-        .dim = backbone->dim,
-        .out_dim = o->out_dim,
-        .patch_out_dim = shared ? 0 : o->patch_out_dim,
-        .hidden = o->head_hidden,
-        .bottleneck = o->head_bottleneck,
-        .patch_layer = shared ? TSR_PATCH_LAYER_SHARED : TSR_PATCH_LAYER_SEPARATE,
-        .norm_last_layer = o->norm_last_layer,
-        .dtype = build->dtype,
-    };
-    return tsr_multi_crop_new(backbone, tsr_head_new(&head));
+    tsr_head_config head = {.patch_out_dim = shared ? 0 : o->patch_out_dim,
+                            .patch_layer =
+                                shared ? TSR_PATCH_LAYER_SHARED : TSR_PATCH_LAYER_SEPARATE};
+    return tsr_distillation__network(build, &o->shared, is_student, is_student, head);
 }
 
 static tsr_module *make_state(const tsr_build *build, struct ibot *ibot)
 {
     const struct options *o = build->options;
-    int64_t patch_out = teacher_is_shared(o) ? o->out_dim : o->patch_out_dim;
+    int64_t patch_out = teacher_is_shared(o) ? o->shared.out_dim : o->patch_out_dim;
     tsr_module *m = tsr_module_new(sizeof *m, "ibot_loss", build->dtype);
     if (m == NULL) return NULL;
-    ibot->center = tsr_module_buffer(m, "center", build->dtype, TSR_SHAPE(1, o->out_dim), 0.0);
+    ibot->center =
+        tsr_module_buffer(m, "center", build->dtype, TSR_SHAPE(1, o->shared.out_dim), 0.0);
     ibot->center_patch =
         tsr_module_buffer(m, "center2", build->dtype, TSR_SHAPE(1, 1, patch_out), 0.0);
     return tsr_module_finish(m);
@@ -222,21 +153,14 @@ static tsr_status build(const tsr_build *b, tsr_networks *n)
     if (ibot == NULL) return tsr_status_get();
     *ibot =
         (struct ibot){.o = *o, .student = make_network(b, true), .teacher = make_network(b, false)};
-    ibot->teacher_temp = (tsr_schedule_warmup){.start = o->warmup_teacher_temp,
-                                               .base = o->teacher_temp,
-                                               .warmup = o->warmup_teacher_temp_epochs};
-    ibot->teacher_patch_temp = (tsr_schedule_warmup){.start = o->warmup_teacher_patch_temp,
-                                                     .base = o->teacher_patch_temp,
-                                                     .delay = o->pred_start_epoch,
-                                                     .warmup = o->warmup_teacher_temp_epochs};
-    *n = (tsr_networks){.state = make_state(b, ibot), .feature = "teacher.backbone", .self = ibot};
-    if (ibot->student != NULL) n->student = &ibot->student->module;
-    if (ibot->teacher != NULL) n->teacher = &ibot->teacher->module;
-    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
-    tsr_module_initialize(n->student, b->seed);
-    tsr_module_copy(n->teacher, n->student, TSR_MATCH_COMMON);
-    tsr_module_freeze(n->teacher);
-    return tsr_status_get();
+    ibot->teacher_temp = tsr_distillation__temperature(&o->shared);
+    ibot->teacher_patch_temp =
+        (tsr_schedule_warmup){.start = o->warmup_teacher_patch_temp,
+                              .base = o->teacher_patch_temp,
+                              .delay = o->pred_start_epoch,
+                              .warmup = o->shared.warmup_teacher_temp_epochs};
+    *n = (tsr_networks){.state = make_state(b, ibot), .self = ibot};
+    return tsr_distillation__start(b, &o->shared, ibot->student, ibot->teacher, n);
 }
 
 static void release(tsr_networks *n)
@@ -246,12 +170,6 @@ static void release(tsr_networks *n)
 }
 
 /* ---- the loss: paper, section 3; authors' iBOTLoss ---- */
-
-/* The online tokenizer's answer, without gradient: softmax((logits - centre) / temperature). */
-static tsr_tensor *tokenize(tsr_tensor *logits, tsr_tensor *center, double temperature)
-{
-    return tsr_softmax(tsr_affine(tsr_sub(logits, center), 1.0 / temperature, 0.0), -1);
-}
 
 /* The masked patches of a mask [2B, h, w]: their rows among all patches I64 [R], and each one's weight in the loss [R]:
  * the mean over images of the mean over an image's masked patches. */
@@ -278,30 +196,11 @@ static void masked_patches(tsr_tensor *mask, tsr_dtype dtype, tsr_tensor **rows,
     *weights = tsr_cast(w, dtype);
 }
 
-/* L_[CLS], equation 3 over all pairs of views: every student view answers every teacher view but its own. The cross
- * entropy is linear in its target, so a student view that answers both is given their sum. */
-static tsr_tensor *class_loss(const struct ibot *ibot, tsr_tensor *student, tsr_tensor *teacher)
-{
-    int64_t locals = ibot->o.local_crops, images = tsr_tensor_size(teacher, 0) / 2;
-    tsr_tensor *view[2], *target[3];
-    tsr_split(teacher, 0, 2, view);
-    target[0] = view[1];
-    target[1] = view[0];
-    tsr_shape stacked = TSR_SHAPE(locals, images, tsr_tensor_size(teacher, 1));
-    tsr_shape rows = TSR_SHAPE(locals * images, tsr_tensor_size(teacher, 1));
-    target[2] = tsr_reshape(tsr_expand(tsr_add(view[0], view[1]), stacked), rows);
-    tsr_tensor *targets = tsr_concat((tsr_tensors){target, locals > 0 ? 3 : 2}, 0);
-    tsr_tensor *logits = tsr_affine(student, 1.0 / ibot->o.student_temp, 0.0);
-    tsr_tensor *sum = tsr_sum(tsr_cross_entropy_soft(logits, targets), NULL, 0, false);
-    double pairs = (double)(2 + 2 * locals);
-    return tsr_affine(sum, 1.0 / (pairs * (double)images), 0.0);
-}
-
 /* L_MIM, equation 2: the student sees a masked patch's surroundings, the teacher the patch. */
 static tsr_tensor *patch_loss(const struct ibot *ibot, tsr_tensor *student, tsr_tensor *teacher,
                               tsr_tensor *weights)
 {
-    tsr_tensor *logits = tsr_affine(student, 1.0 / ibot->o.student_temp, 0.0);
+    tsr_tensor *logits = tsr_affine(student, 1.0 / ibot->o.shared.student_temp, 0.0);
     return tsr_sum(tsr_mul(tsr_cross_entropy_soft(logits, teacher), weights), NULL, 0, false);
 }
 
@@ -323,33 +222,15 @@ static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *ima
     tsr_step_average(step, "center2", tsr_head_patch_logits(head, tsr_unsqueeze(mean, 0)));
     double temp = tsr_schedule_warmup_at(&ibot->teacher_temp, epoch);
     double patch_temp = tsr_schedule_warmup_at(&ibot->teacher_patch_temp, epoch);
-    *cls = tokenize(logits, ibot->center, temp);
+    *cls = tsr_distillation__target(&ibot->o.shared, logits, ibot->center, temp);
     if (rows != NULL) {
         tsr_tensor *masked = tsr_head_patch_logits(head, tsr_gather_rows(z_patch, rows));
         tsr_tensor *center = tsr_reshape(ibot->center_patch, TSR_SHAPE(1, -1));
-        *patch = tokenize(masked, center, patch_temp);
+        *patch = tsr_distillation__target(&ibot->o.shared, masked, center, patch_temp);
     }
     tsr_monitor *monitor = tsr_step_monitor(step);
     if (monitor != NULL) tsr_monitor_features(monitor, tsr_tokens_class(tokens));
     tsr_scope_close(&scope, TSR_TENSORS(*cls, *patch));
-    tsr_recording_set(was);
-}
-
-static void look(const tsr_networks *n, tsr_step *step, tsr_tensor *student, tsr_tensor *teacher,
-                 tsr_tensor *teacher_patch)
-{
-    const struct ibot *ibot = n->self;
-    tsr_monitor *monitor = tsr_step_monitor(step);
-    if (monitor == NULL) return;
-    bool was = tsr_recording_set(false);
-    tsr_monitor_distribution(monitor, "cls", teacher);
-    if (teacher_patch != NULL) tsr_monitor_distribution(monitor, "patch", teacher_patch);
-    /* The authors' acc: teacher of the first view, student of the second. */
-    int64_t images = tsr_tensor_size(teacher, 0) / 2;
-    tsr_monitor_agreement(monitor, "cls", tsr_slice(teacher, 0, 0, images, 1),
-                          tsr_slice(student, 0, images, 2 * images, 1));
-    tsr_tensor *square = tsr_sum(tsr_mul(ibot->center, ibot->center), NULL, 0, false);
-    tsr_monitor_number(monitor, "center_norm", tsr_tensor_item(tsr_sqrt(square)));
     tsr_recording_set(was);
 }
 
@@ -359,7 +240,7 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
     const struct options *o = &ibot->o;
     tsr_tensor *global = tsr_step_input(step, "global"), *mask = NULL, *rows = NULL,
                *weights = NULL;
-    tsr_tensor *local = o->local_crops > 0 ? tsr_step_input(step, "local") : NULL;
+    tsr_tensor *local = o->shared.local_crops > 0 ? tsr_step_input(step, "local") : NULL;
     if (tsr_step_has_input(step, "global.mask")) {
         mask = tsr_step_input(step, "global.mask");
         masked_patches(mask, tsr_tensor_dtype(global), &rows, &weights);
@@ -374,7 +255,8 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
         ibot->student, (tsr_tensors){(tsr_tensor *[]){global, local}, local != NULL ? 2 : 1},
         &options);
 
-    tsr_tensor *cls = tsr_affine(class_loss(ibot, student.cls, teacher), o->lambda1, 0.0);
+    tsr_tensor *cls = tsr_distillation__class_loss(&o->shared, student.cls, teacher);
+    cls = tsr_affine(cls, o->lambda1, 0.0);
     tsr_tensor *patch = tsr_scalar(tsr_tensor_dtype(global), 0.0);
     if (rows != NULL) {
         patch =
@@ -382,31 +264,28 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
     }
     tsr_step_log(step, "cls", cls);
     tsr_step_log(step, "patch", patch);
-    look(n, step, student.cls, teacher, teacher_patch);
+    tsr_distillation__look(&o->shared, step, student.cls, teacher, ibot->center);
+    tsr_monitor *monitor = tsr_step_monitor(step);
+    if (monitor != NULL && rows != NULL) {
+        tsr_monitor_distribution(monitor, "patch", teacher_patch);
+    }
     return tsr_add(cls, patch);
-}
-
-/* C <- m C + (1 - m) mean of the teacher's logits, after the step that used the old one. */
-static void move_center(tsr_tensor *center, double momentum, tsr_tensor *mean)
-{
-    tsr_tensor *moved =
-        tsr_add(tsr_affine(center, momentum, 0.0), tsr_affine(mean, 1.0 - momentum, 0.0));
-    if (moved != NULL) tsr_tensor_copy(center, moved);
 }
 
 static void after_step(const tsr_networks *n, tsr_step *step)
 {
-    struct ibot *ibot = n->self;
-    move_center(ibot->center, ibot->o.center_momentum, tsr_step_averaged(step, "center"));
-    move_center(ibot->center_patch, ibot->o.center_momentum_patch,
-                tsr_step_averaged(step, "center2"));
+    const struct ibot *ibot = n->self;
+    const struct options *o = &ibot->o;
+    tsr_distillation__move_center(&o->shared, ibot->center, o->shared.center_momentum,
+                                  tsr_step_averaged(step, "center"));
+    tsr_distillation__move_center(&o->shared, ibot->center_patch, o->center_momentum_patch,
+                                  tsr_step_averaged(step, "center2"));
 }
 
-/* utils.cancel_gradients_last_layer */
 static bool trains(const tsr_networks *n, const char *parameter, int64_t epoch)
 {
     const struct ibot *ibot = n->self;
-    return epoch >= ibot->o.freeze_last_layer || strstr(parameter, "last_layer") == NULL;
+    return tsr_distillation__trains(&ibot->o.shared, parameter, epoch);
 }
 
 const tsr_recipe tsr_recipe__ibot = {

@@ -4,10 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const tsr_recipe tsr_recipe__ibot;
+extern const tsr_recipe tsr_recipe__dino, tsr_recipe__ibot;
 
 static const tsr_recipe *const all[] = {
     &tsr_recipe__ibot,
+    &tsr_recipe__dino,
 };
 enum { RECIPES = sizeof all / sizeof all[0] };
 

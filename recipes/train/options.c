@@ -253,6 +253,15 @@ const tsr_option *tsr_train_option_table(int *n)
     return train_table;
 }
 
+tsr_status tsr_train_whole_batch(const tsr_train_options *train, const char *what)
+{
+    if (train->micro_batch == 0 || train->micro_batch == train->batch) return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_ARGUMENT,
+                    "--micro-batch %" PRId64 ": %s takes statistics over the whole batch, which "
+                    "cannot be cut; leave --micro-batch out, or make --batch smaller",
+                    train->micro_batch, what);
+}
+
 tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *config)
 {
     char model[TSR_OPTION_TEXT];

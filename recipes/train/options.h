@@ -63,6 +63,9 @@ typedef struct tsr_train_options {
 } tsr_train_options;
 
 TSR_API const tsr_option *tsr_train_option_table(int *n);
+/* OK where all images of a batch are in memory at once; else ARGUMENT: `what` ("batch norm") takes its statistics over the
+ * whole batch. */
+TSR_API tsr_status tsr_train_whole_batch(const tsr_train_options *train, const char *what);
 /* The backbone that model, image-size, patch-size, dim, depth, heads and mlp-ratio ask for. ARGUMENT where they do not fit. */
 TSR_API tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *config);
 

@@ -47,7 +47,8 @@ static void assert_relative(tsr_tensor *a, tsr_tensor *b, double tolerance, cons
 static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
 {
     tsr_safetensors *file = golden("loss.safetensors");
-    struct ibot ibot = {.o = {.local_crops = 3, .student_temp = 0.1, .center_momentum = 0.9}};
+    struct ibot ibot = {.o.shared = {.local_crops = 3, .student_temp = 0.1}};
+    const tsr_distillation *o = &ibot.o.shared;
     ibot.teacher_temp = (tsr_schedule_warmup){.start = 0.04, .base = 0.07, .warmup = 3};
     for (int call = 0; call < 4; call++) {
         tsr_tape *tape = tsr_tape_open();
@@ -60,12 +61,13 @@ static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
         tsr_tensor *mask = get(file, "%d.%s", call, "in.mask"), *rows, *weights;
         masked_patches(mask, dtype, &rows, &weights);
         double temp = tsr_schedule_warmup_at(&ibot.teacher_temp, call);
-        tsr_tensor *teacher = tokenize(x[3], x[5], temp);
+        tsr_tensor *teacher = tsr_distillation__target(o, x[3], x[5], temp);
         tsr_tensor *patches = tsr_gather_rows(tsr_flatten(x[4], 0, 1), rows);
-        tsr_tensor *teacher_patch = tokenize(patches, tsr_reshape(x[6], TSR_SHAPE(1, -1)), temp);
+        tsr_tensor *teacher_patch =
+            tsr_distillation__target(o, patches, tsr_reshape(x[6], TSR_SHAPE(1, -1)), temp);
         tsr_tensor *student = tsr_concat(TSR_TENSORS(x[0], x[1]), 0);
         tsr_tensor *student_patch = tsr_gather_rows(tsr_flatten(x[2], 0, 1), rows);
-        tsr_tensor *cls = class_loss(&ibot, student, teacher);
+        tsr_tensor *cls = tsr_distillation__class_loss(o, student, teacher);
         tsr_tensor *patch =
             tsr_affine(patch_loss(&ibot, student_patch, teacher_patch, weights), 0.7, 0.0);
         assert_relative(cls, get(file, "%d.%s", call, "out.cls"), tolerance, "cls");
@@ -78,8 +80,8 @@ static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
                         "grad local");
         assert_relative(g[2], get(file, "%d.%s", call, "grad.student_patch"), tolerance,
                         "grad patch");
-        move_center(x[5], 0.9, tsr_mean(x[3], (int[]){0}, 1, true));
-        move_center(x[6], 0.9, tsr_mean(x[4], (int[]){0, 1}, 2, true));
+        tsr_distillation__move_center(o, x[5], 0.9, tsr_mean(x[3], (int[]){0}, 1, true));
+        tsr_distillation__move_center(o, x[6], 0.9, tsr_mean(x[4], (int[]){0, 1}, 2, true));
         assert_relative(x[5], get(file, "%d.%s", call, "out.center_cls"), tolerance, "centre");
         assert_relative(x[6], get(file, "%d.%s", call, "out.center_patch"), tolerance,
                         "patch centre");
@@ -133,16 +135,17 @@ static void make_options(const struct setting *s, tsr_train_options *train, stru
     train->momentum_teacher = 0.9;
     train->clip = 0.3;
     train->monitor_every = 1;
-    o->out_dim = o->patch_out_dim = 32;
-    o->head_hidden = 40;
-    o->head_bottleneck = 16;
+    tsr_distillation *d = &o->shared;
+    d->out_dim = o->patch_out_dim = 32;
+    d->head_hidden = 40;
+    d->head_bottleneck = 16;
     o->shared_head = s->shared_head;
     o->shared_head_teacher = true;
-    o->norm_last_layer = s->norm_last_layer;
-    o->local_crops = 2;
-    o->local_size = 16;
-    o->warmup_teacher_temp_epochs = 2;
-    o->drop_path = 0.0;
+    d->norm_last_layer = s->norm_last_layer;
+    d->local_crops = 2;
+    d->local_size = 16;
+    d->warmup_teacher_temp_epochs = 2;
+    d->drop_path = 0.0;
 }
 
 /*
