@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const tsr_recipe tsr_recipe__dino, tsr_recipe__ibot;
+extern const tsr_recipe tsr_recipe__dino, tsr_recipe__ibot, tsr_recipe__mae, tsr_recipe__simsiam;
 
 static const tsr_recipe *const all[] = {
     &tsr_recipe__ibot,
     &tsr_recipe__dino,
+    &tsr_recipe__mae,
+    &tsr_recipe__simsiam,
 };
 enum { RECIPES = sizeof all / sizeof all[0] };
 
