@@ -390,6 +390,11 @@ typedef struct tsr_vit_config {
  * ARGUMENT for others. */
 TSR_API tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config);
 
+/* A position embedding [1, 1 + grid^2, D] (the class token's first) fitted to h x w patches:
+ * [1, 1 + h w, D]. */
+TSR_API tsr_tensor *tsr_vit_resize_position(tsr_tensor *embedding, int64_t grid, int64_t h,
+                                            int64_t w, tsr_position rule);
+
 /* Parameters cls_token [1, 1, D], pos_embed [1, 1 + N0, D], masked_embed [1, D]; children
  * patch_embed.proj, pos_drop, blocks.i, norm (or fc_norm). TSR_BLOCK_PLACES places a block, one
  * more for pos_drop. */

@@ -124,18 +124,18 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
     return tsr_module_finish(base);
 }
 
-/* The position embedding for h x w patches: [1, 1 + h w, D]. */
-static tsr_tensor *position(const tsr_vit *m, int64_t h, int64_t w)
+tsr_tensor *tsr_vit_resize_position(tsr_tensor *embedding, int64_t grid, int64_t h, int64_t w,
+                                    tsr_position rule)
 {
-    int64_t grid = m->config.image_size / m->config.patch_size, dim = m->config.dim;
-    if (h == grid && w == grid) return m->pos_embed;
+    if (h == grid && w == grid) return embedding;
     tsr_interpolate_options options = {.mode = TSR_INTERPOLATION_BICUBIC};
-    if (m->config.position == TSR_POSITION_OFFSET) {
+    if (rule == TSR_POSITION_OFFSET) {
         options.scale[0] = ((double)h + 0.1) / (double)grid;
         options.scale[1] = ((double)w + 0.1) / (double)grid;
     }
-    tsr_tensor *cls = tsr_slice(m->pos_embed, 1, 0, 1, 1);
-    tsr_tensor *patches = tsr_slice(m->pos_embed, 1, 1, 1 + grid * grid, 1);
+    int64_t dim = tsr_tensor_size(embedding, -1);
+    tsr_tensor *cls = tsr_slice(embedding, 1, 0, 1, 1);
+    tsr_tensor *patches = tsr_slice(embedding, 1, 1, 1 + grid * grid, 1);
     patches = tsr_reshape(patches, TSR_SHAPE(1, grid, grid, dim));
     patches = tsr_permute(patches, (const int[]){0, 3, 1, 2});
     patches = tsr_interpolate(patches, h, w, &options);
@@ -144,13 +144,11 @@ static tsr_tensor *position(const tsr_vit *m, int64_t h, int64_t w)
     return tsr_concat(TSR_TENSORS(cls, patches), 1);
 }
 
-/* The random numbers of block i, or of what comes after block i - 1; NULL without any. */
-static const tsr_rng *place(const tsr_vit_options *options, int64_t i, tsr_rng *rng)
+/* The position embedding for h x w patches: [1, 1 + h w, D]. */
+static tsr_tensor *position(const tsr_vit *m, int64_t h, int64_t w)
 {
-    if (options == NULL) return NULL;
-    *rng = options->rng;
-    rng->purpose += TSR_BLOCK_PLACES * (uint32_t)i;
-    return rng;
+    int64_t grid = m->config.image_size / m->config.patch_size;
+    return tsr_vit_resize_position(m->pos_embed, grid, h, w, m->config.position);
 }
 
 static tsr_tensor *mask_patches(const tsr_vit *m, tsr_tensor *patches, tsr_tensor *mask,
