@@ -151,6 +151,15 @@ static tsr_tensor *position(const tsr_vit *m, int64_t h, int64_t w)
     return tsr_vit_resize_position(m->pos_embed, grid, h, w, m->config.position);
 }
 
+/* The random numbers of block i, or of what comes after block i - 1; NULL without any. */
+static const tsr_rng *place(const tsr_vit_options *options, int64_t i, tsr_rng *rng)
+{
+    if (options == NULL) return NULL;
+    *rng = options->rng;
+    rng->purpose += TSR_BLOCK_PLACES * (uint32_t)i;
+    return rng;
+}
+
 static tsr_tensor *mask_patches(const tsr_vit *m, tsr_tensor *patches, tsr_tensor *mask,
                                 tsr_shape wanted)
 {
