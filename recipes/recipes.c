@@ -20,16 +20,21 @@ const tsr_recipe *const *tsr_recipes(int *n)
     return all;
 }
 
-const tsr_recipe *tsr_recipe_find(const char *name)
+const tsr_recipe *tsr_recipe_find_in(const tsr_recipe *const *recipes, int n, const char *name)
 {
     char known[256] = "";
-    for (int i = 0; i < RECIPES; i++) {
-        if (strcmp(all[i]->name, name) == 0) return all[i];
+    for (int i = 0; i < n; i++) {
+        if (strcmp(recipes[i]->name, name) == 0) return recipes[i];
         size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", all[i]->name);
+        snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", recipes[i]->name);
     }
     tsr_fail(TSR_STATUS_ARGUMENT, "there is no recipe \"%.60s\"; there are: %s", name, known);
     return NULL;
+}
+
+const tsr_recipe *tsr_recipe_find(const char *name)
+{
+    return tsr_recipe_find_in(all, RECIPES, name);
 }
 
 /* option=value, in whichever table has the option. */

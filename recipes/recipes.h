@@ -105,6 +105,8 @@ typedef struct tsr_recipe {
 /* The recipes of the library: returns them, n is how many. */
 TSR_API const tsr_recipe *const *tsr_recipes(int *n);
 TSR_API const tsr_recipe *tsr_recipe_find(const char *name); /* NULL and ARGUMENT: unknown */
+TSR_API const tsr_recipe *tsr_recipe_find_in(const tsr_recipe *const *recipes, int n,
+                                             const char *name);
 
 /* All options of training and of the recipe, as published. options: recipe->options_size bytes. */
 TSR_API tsr_status tsr_recipe_defaults(const tsr_recipe *recipe, tsr_train_options *train,
@@ -195,6 +197,23 @@ typedef struct tsr_run_events {
 TSR_API tsr_status tsr_run(const tsr_recipe *recipe, const tsr_train_options *train,
                            const void *recipe_options, const tsr_run_options *options,
                            const tsr_run_events *events);
+
+/* ------------------------------------------------------------------ programs ---------------------------------------- */
+
+/*
+ * The main() of a program that trains recipes of its own: commands pretrain, recipes, diff-recipe, knn and linear, as those
+ * of tessera, with --help, all options, presets, --resume, checkpoints, log and health monitor. Returns the exit status.
+ *
+ *   int main(int argc, char **argv)
+ *   {
+ *       static const tsr_recipe *const recipes[] = {&my_recipe};
+ *       return tsr_main(argc, argv, recipes, 1);
+ *   }
+ *
+ * Alone in the library this prints, and it starts the program once again with idle threads told to sleep (GOMP_SPINCOUNT, unless
+ * that or OMP_WAIT_POLICY is set): call it first. recipes: n of them, which live on.
+ */
+TSR_API int tsr_main(int argc, char **argv, const tsr_recipe *const *recipes, int n);
 
 #ifdef __cplusplus
 }

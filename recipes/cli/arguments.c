@@ -31,15 +31,13 @@ static void print_source(const cli_table *table, const tsr_option *o, const char
         published = table->defaults[i].value;
         source = table->defaults[i].source;
     }
-    /* As tsr_option_text() writes it: 1e-06, not 1e-6. */
+    /* As tsr_option_text() writes it. */
     char text[TSR_OPTION_TEXT];
     tsr_list room;
     tsr_option here = *o;
     here.offset = 0;
-    if (tsr_option_set(&here, &room, published) == TSR_STATUS_OK) {
-        published = tsr_option_text(&here, &room, text);
-    }
-    bool same = strcmp(published, value) == 0;
+    if (tsr_option_set(&here, &room, published) != TSR_STATUS_OK) return;
+    bool same = strcmp(tsr_option_text(&here, &room, text), value) == 0;
     if (source == NULL && same) return;
     printf(" [%s%s%s%s]", same ? "" : "published ", same ? "" : published,
            same || source == NULL ? "" : ", ", source != NULL ? source : "");
@@ -61,7 +59,7 @@ static void print_table(const cli_table *table)
 
 static void print_help(const cli_arguments *a)
 {
-    printf("Usage: %s\n\n%s\n\nOptions:\n", a->usage, a->description);
+    printf("Usage: %s %s\n\n%s\n\nOptions:\n", cli_program_name(), a->usage, a->description);
     for (int i = 0; i < a->n_flags; i++) {
         print_flag(a->flags[i].name, a->flags[i].argument, a->flags[i].meaning);
     }
@@ -71,9 +69,10 @@ static void print_help(const cli_arguments *a)
     for (int i = 0; i < a->n_tables; i++) print_table(&a->tables[i]);
 }
 
-static int usage_error(const cli_arguments *a)
+int cli_usage_error(const cli_arguments *a)
 {
-    fprintf(stderr, "tessera: %s\nUsage: %s (--help explains)\n", tsr_message(), a->usage);
+    fprintf(stderr, "%s: %s\nUsage: %s %s (--help explains)\n", cli_program_name(), tsr_message(),
+            cli_program_name(), a->usage);
     return CLI_USAGE;
 }
 
@@ -160,20 +159,20 @@ int cli_parse(cli_arguments *a, int argc, char **argv)
         if (k == '?' || k == ':') {
             tsr_fail(TSR_STATUS_ARGUMENT, "%s: %s", argv[optind - 1],
                      k == ':' ? "a value is missing" : "no such option");
-            return usage_error(a);
+            return cli_usage_error(a);
         }
-        if (!set_entry(a, k - ENTRY, optarg)) return usage_error(a);
+        if (!set_entry(a, k - ENTRY, optarg)) return cli_usage_error(a);
     }
     for (; optind < argc; optind++) {
         if (a->n_positional == a->max_positional) {
             tsr_fail(TSR_STATUS_ARGUMENT, "\"%.60s\": one argument too many", argv[optind]);
-            return usage_error(a);
+            return cli_usage_error(a);
         }
         a->positional[a->n_positional++] = argv[optind];
     }
     if (a->n_positional < a->min_positional) {
         tsr_fail(TSR_STATUS_ARGUMENT, "an argument is missing");
-        return usage_error(a);
+        return cli_usage_error(a);
     }
     if (threads > 0) tsr_threads_set((int)threads);
     return -1;
@@ -182,6 +181,6 @@ int cli_parse(cli_arguments *a, int argc, char **argv)
 int cli_report(void)
 {
     if (tsr_status_get() == TSR_STATUS_OK) return CLI_OK;
-    fprintf(stderr, "tessera: %s\n", tsr_message());
+    fprintf(stderr, "%s: %s\n", cli_program_name(), tsr_message());
     return CLI_FAILED;
 }

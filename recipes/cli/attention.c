@@ -125,7 +125,7 @@ int cli_attention(int argc, char **argv)
         CLI_WEIGHTS_FLAGS(frozen),
     };
     cli_arguments arguments = {
-        .usage = "tessera attention CHECKPOINT --image FILE --out FILE [options]",
+        .usage = "attention CHECKPOINT --image FILE --out FILE [options]",
         .description =
             "Draws where the class token of the last block looks in an image, one tile for each\n"
             "attention head: objects stand out when features are good. A larger --size than trained\n"
@@ -137,11 +137,8 @@ int cli_attention(int argc, char **argv)
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (out == NULL || (file == NULL) == (data == NULL)) {
-        fprintf(
-            stderr,
-            "tessera: --out and one of --image and --data are needed\nUsage: %s (--help explains)\n",
-            arguments.usage);
-        return CLI_USAGE;
+        tsr_fail(TSR_STATUS_ARGUMENT, "--out and one of --image and --data are needed");
+        return cli_usage_error(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     tsr_image image = {0};

@@ -14,6 +14,36 @@ typedef struct cli_command {
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
+/* ---- programs (program.c) ---- */
+
+typedef struct cli_program {
+    const char *name;    /* "tessera" */
+    const char *about;   /* one line of its --help */
+    const char *version; /* NULL: it has none to tell */
+    const cli_command *commands;
+    int n_commands;
+    const tsr_recipe *const *recipes;
+    int n_recipes;
+} cli_program;
+
+/* Runs the command that argv[1] names; returns the exit status. */
+int cli_main(const cli_program *program, int argc, char **argv);
+/* Of the program that runs. */
+const char *cli_program_name(void);
+const tsr_recipe *const *cli_program_recipes(int *n);
+
+/* Those that every program with recipes has; they are in the library. */
+#define CLI_RECIPE_COMMANDS                                                                        \
+    {"pretrain", "train a backbone on images without labels", cli_pretrain},                       \
+        {"recipes", "list what can be trained, and the presets", cli_recipes},                     \
+        {"diff-recipe", "in which options two recipes, presets or runs differ", cli_diff_recipe},  \
+        {"knn", "what features are worth: weighted nearest neighbours", cli_knn},                  \
+    {                                                                                              \
+        "linear", "what features are worth: a linear probe, or logistic regression", cli_linear    \
+    }
+
+/* ---- arguments (arguments.c) ---- */
+
 /* A flag of a command besides option tables. Text flags point at a const char *, the others at what their type says. */
 typedef struct cli_flag {
     const char *name; /* "out" */
@@ -36,7 +66,7 @@ typedef struct cli_table {
 } cli_table;
 
 typedef struct cli_arguments {
-    const char *usage;       /* "tessera knn CHECKPOINT --data DIR [options]" */
+    const char *usage;       /* "knn CHECKPOINT --data DIR [options]": after the program's name */
     const char *description; /* a paragraph of --help */
     const cli_flag *flags;
     int n_flags;
@@ -48,6 +78,8 @@ typedef struct cli_arguments {
 
 /* -1: go on; else the exit status (--help was printed, or usage was wrong and said so). `--threads N` is understood everywhere. */
 int cli_parse(cli_arguments *arguments, int argc, char **argv);
+/* Prints the sticky status, the usage and where to read more, as `tessera: message`; returns CLI_USAGE. */
+int cli_usage_error(const cli_arguments *arguments);
 /* Prints the sticky status as `tessera: message`, and returns the exit status that fits it. */
 int cli_report(void);
 
@@ -209,6 +241,7 @@ int cli_evaluation_run(cli_evaluation *e, const char *checkpoint);
 
 int cli_attention(int argc, char **argv);
 int cli_data(int argc, char **argv);
+int cli_diff_recipe(int argc, char **argv);
 int cli_features(int argc, char **argv);
 int cli_gradcheck(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
@@ -216,5 +249,6 @@ int cli_knn(int argc, char **argv);
 int cli_linear(int argc, char **argv);
 int cli_plan(int argc, char **argv);
 int cli_pretrain(int argc, char **argv);
+int cli_recipes(int argc, char **argv);
 
 #endif

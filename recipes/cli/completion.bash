@@ -5,7 +5,7 @@ _tessera() {
     pretrain | plan | data) recipe=${COMP_WORDS[2]-} ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        set -- "$(tessera --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p') --help --version"
+        set -- "$(tessera --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p') --help --version"
     elif [ "$COMP_CWORD" -eq 2 ] && [[ $command =~ ^(pretrain|plan|data)$ ]]; then
         set -- "$(tessera "$command" --help | sed -n '/^Recipes:/,$s/^  \([a-z][a-z0-9_-]*\) .*/\1/p')"
     elif [[ $word = -* ]]; then

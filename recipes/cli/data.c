@@ -207,8 +207,7 @@ static int run(cli_recipe *r, int argc, char **argv)
         {"seed", CLI_INT, &sheet.seed, "N", "of a run; default 0"},
     };
     char usage[128];
-    snprintf(usage, sizeof usage, "tessera data %s --data DIR [--out FILE] [options]",
-             r->recipe->name);
+    snprintf(usage, sizeof usage, "data %s --data DIR [--out FILE] [options]", r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
         .description = cli_recipe_describe(
@@ -222,8 +221,8 @@ static int run(cli_recipe *r, int argc, char **argv)
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (folder == NULL) {
-        fprintf(stderr, "tessera: --data is needed\nUsage: %s (--help explains)\n", usage);
-        return CLI_USAGE;
+        tsr_fail(TSR_STATUS_ARGUMENT, "--data is needed");
+        return cli_usage_error(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     tsr_dataset *data = tsr_dataset_open(folder, split);

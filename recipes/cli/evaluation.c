@@ -97,8 +97,9 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
 int cli_evaluation_run(cli_evaluation *e, const char *checkpoint)
 {
     if (e->data == NULL) {
-        fprintf(stderr,
-                "tessera: --data is needed: labelled images with a training and a test part\n");
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "--data is needed: labelled images with a training and a test part");
+        cli_report();
         return CLI_USAGE;
     }
     tsr_scope scope = tsr_scope_open();

@@ -75,7 +75,7 @@ int cli_features(int argc, char **argv)
         CLI_FEATURE_FLAGS(frozen),
     };
     cli_arguments arguments = {
-        .usage = "tessera features CHECKPOINT --data DIR --out FILE [options]",
+        .usage = "features CHECKPOINT --data DIR --out FILE [options]",
         .description =
             "Writes what the checkpoint's backbone makes of each image: \"features\" f32 [images, size],\n"
             "\"labels\" i64 [images] where there are labels, and the images' names, a line each, as\n"
@@ -87,9 +87,8 @@ int cli_features(int argc, char **argv)
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (data == NULL || out == NULL) {
-        fprintf(stderr, "tessera: --data and --out are needed\nUsage: %s (--help explains)\n",
-                arguments.usage);
-        return CLI_USAGE;
+        tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed");
+        return cli_usage_error(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     run(&frozen, arguments.positional[0], data, split, out);

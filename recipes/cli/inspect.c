@@ -122,7 +122,7 @@ static tsr_status print_tensors(tsr_checkpoint *c)
 int cli_inspect(int argc, char **argv)
 {
     cli_arguments arguments = {
-        .usage = "tessera inspect CHECKPOINT",
+        .usage = "inspect CHECKPOINT",
         .description =
             "Lists what is in a checkpoint (a file, or the directory of a run: its newest): options and\n"
             "other values, histories, tensors with their statistics. All data is read and checked\n"

@@ -75,7 +75,7 @@ int cli_knn(int argc, char **argv)
         {"seed", CLI_INT, &seed, "N", "of the untrained network; default 0"},
     };
     cli_arguments arguments = {
-        .usage = "tessera knn CHECKPOINT --data DIR [options]",
+        .usage = "knn CHECKPOINT --data DIR [options]",
         .description =
             "Classifies test images by their nearest training images, with the features of the\n"
             "checkpoint as they are: the quickest measure of what was learnt. The class token of the\n"

@@ -116,7 +116,7 @@ int cli_linear(int argc, char **argv)
         {"seed", CLI_INT, &seed, "N", "of first weights, shuffles and crops; default 0"},
     };
     cli_arguments arguments = {
-        .usage = "tessera linear CHECKPOINT --data DIR [options]",
+        .usage = "linear CHECKPOINT --data DIR [options]",
         .description =
             "Trains linear classifiers on the features of a checkpoint, which stay as they are, one for\n"
             "each learning rate at once, and reports the best on the test images with its rate (iBOT's\n"

@@ -259,7 +259,7 @@ static int run(cli_recipe *r, int argc, char **argv)
          256},
     };
     char usage[128];
-    snprintf(usage, sizeof usage, "tessera plan %s [--data DIR] [options]", r->recipe->name);
+    snprintf(usage, sizeof usage, "plan %s [--data DIR] [options]", r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
         .description = cli_recipe_describe(

@@ -147,8 +147,7 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
          "end early, with a checkpoint; the schedules stay"},
     };
     char usage[160], kept_data[4096];
-    snprintf(usage, sizeof usage, "tessera pretrain %s --data DIR --out DIR [options]",
-             recipe->name);
+    snprintf(usage, sizeof usage, "pretrain %s --data DIR --out DIR [options]", recipe->name);
     cli_arguments arguments = {.usage = usage,
                                .description = r->description,
                                .flags = flags,
@@ -163,9 +162,8 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
         return cli_report();
     }
     if (run.data == NULL || run.out == NULL) {
-        fprintf(stderr, "tessera: --data and --out are needed\nUsage: %s (--help explains)\n",
-                usage);
-        return CLI_USAGE;
+        tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed");
+        return cli_usage_error(&arguments);
     }
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);

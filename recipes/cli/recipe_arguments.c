@@ -14,17 +14,16 @@ static const char *find_preset(int argc, char **argv)
     return NULL;
 }
 
-static int list_recipes(const char *command)
+static void list_recipes(const char *command)
 {
     int n;
-    const tsr_recipe *const *recipes = tsr_recipes(&n);
-    printf("Usage: tessera %s RECIPE [options] (tessera %s RECIPE --help)\n\nRecipes:\n", command,
-           command);
+    const tsr_recipe *const *recipes = cli_program_recipes(&n);
+    printf("Usage: %s %s RECIPE [options] (%s %s RECIPE --help)\n\nRecipes:\n", cli_program_name(),
+           command, cli_program_name(), command);
     for (int i = 0; i < n; i++) {
         printf("  %-10s %s\n  %10s %s\n", recipes[i]->name, recipes[i]->title, "",
                recipes[i]->paper);
     }
-    return CLI_OK;
 }
 
 const char *cli_recipe_describe(cli_recipe *r, const char *about)
@@ -43,17 +42,18 @@ int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
 {
     *r = (cli_recipe){0};
     if (argc < 2 || strcmp(argv[1], "--help") == 0) {
-        int status = list_recipes(command);
-        return argc < 2 ? CLI_USAGE : status;
+        list_recipes(command);
+        return argc < 2 ? CLI_USAGE : CLI_OK;
     }
-    r->recipe = tsr_recipe_find(argv[1]);
+    int n;
+    const tsr_recipe *const *recipes = cli_program_recipes(&n);
+    r->recipe = tsr_recipe_find_in(recipes, n, argv[1]);
     if (r->recipe == NULL) {
         cli_report();
         return CLI_USAGE;
     }
     r->options = calloc(1, r->recipe->options_size);
     if (r->options == NULL) return CLI_FAILED;
-    int n;
     const tsr_option *table = tsr_train_option_table(&n);
     r->tables[0] = (cli_table){.title = "Training", .at = table, .n = n, .options = &r->train};
     r->tables[1] = (cli_table){.title = r->recipe->title,
@@ -66,7 +66,9 @@ int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
     }
     tsr_recipe_defaults(r->recipe, &r->train, r->options);
     char about[512];
-    snprintf(about, sizeof about, "%s.\n%s.", r->recipe->title, r->recipe->paper);
+    snprintf(about, sizeof about,
+             "%s.\n%s.\nIn brackets: where the published value of an option comes from.",
+             r->recipe->title, r->recipe->paper);
     cli_recipe_describe(r, about);
     const char *preset = find_preset(argc, argv);
     if (preset != NULL) tsr_recipe_preset(r->recipe, preset, &r->train, r->options);

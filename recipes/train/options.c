@@ -160,6 +160,7 @@ const char *tsr_option_text(const tsr_option *option, const void *options,
             snprintf(buffer, TSR_OPTION_TEXT, "%.*g", digits, x);
             if (strtod(buffer, NULL) == x) break;
         }
+        if (x == trunc(x) && fabs(x) < 1e15) snprintf(buffer, TSR_OPTION_TEXT, "%.0f", x);
         break;
     }
     case TSR_OPTION_BOOL:

@@ -88,9 +88,9 @@ static int remove_run(void **state)
     return nftw(test_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static const char *const commands[] = {"pretrain ibot", "plan ibot", "data ibot",
-                                       "knn",           "linear",    "features",
-                                       "attention",     "inspect",   "gradcheck"};
+static const char *const commands[] = {"pretrain ibot", "plan ibot", "data ibot",  "knn",
+                                       "linear",        "features",  "attention",  "inspect",
+                                       "gradcheck",     "recipes",   "diff-recipe"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* ---- help ---- */
@@ -145,6 +145,59 @@ static void test_cli__help_has_every_option_of_a_recipe(void **state)
     }
 }
 
+static void test_cli__recipes_lists_papers_and_presets(void **state)
+{
+    (void)state;
+    int n;
+    const tsr_recipe *const *recipes = tsr_recipes(&n);
+    assert_run("recipes", 0);
+    for (int i = 0; i < n; i++) {
+        assert_says(recipes[i]->title);
+        assert_says(recipes[i]->paper);
+        for (int k = 0; k < recipes[i]->n_presets; k++) {
+            assert_says(recipes[i]->presets[k].name);
+            assert_says(recipes[i]->presets[k].meaning);
+        }
+    }
+}
+
+static void test_cli__diff_recipe_prints_only_what_differs(void **state)
+{
+    (void)state;
+    assert_run("diff-recipe ibot dino", 0);
+    assert_says("\nrecipe                       ibot                     dino\n");
+    assert_says("\nout-dim                      8192                     65536\n");
+    assert_says("\nlambda2                      1                        -\n");
+    assert_null(strstr(text, "\nwarmup-epochs"));
+    assert_run("diff-recipe dino dino:boosted", 0);
+    assert_says("\nteacher-temp                 0.04                     0.07\n");
+    assert_null(strstr(text, "\nout-dim"));
+    assert_run("diff-recipe ibot ibot", 0);
+    assert_says("\nno option differs\n");
+    /* A run, and its checkpoint: six steps of SMALL options. */
+    assert_run("diff-recipe ibot $d/run", 0);
+    assert_says("\nimage-size                   224                      8\n");
+    assert_null(strstr(text, "\nrecipe"));
+    assert_run("diff-recipe $d/run $d/run/checkpoint-00000006.tsr", 0);
+    assert_says("\nno option differs\n");
+    assert_run("diff-recipe ibot nosuch", 1);
+    assert_says("is no recipe, RECIPE:PRESET, directory of a run or checkpoint");
+    assert_run("diff-recipe ibot ibot:nosuch", 1);
+    assert_says("ibot has no preset \"nosuch\"");
+}
+
+/* A preset's --help says what was published. */
+static void test_cli__help_tells_published_values_and_their_sources(void **state)
+{
+    (void)state;
+    assert_run("pretrain mae --help", 0);
+    assert_says("[paper, table 8]\n");
+    assert_says("\n  --beta2 0.95 ");
+    assert_run("pretrain dino --preset boosted --help", 0);
+    assert_says("\n  --teacher-temp 0.07 ");
+    assert_says("[published 0.04, main_dino.py --teacher_temp]");
+}
+
 /* The page is made of --help; nothing may get lost on the way. */
 static void test_cli__manual_has_every_flag(void **state)
 {
@@ -152,8 +205,10 @@ static void test_cli__manual_has_every_flag(void **state)
     if (getenv("TSR_MAN_PAGE") == NULL) skip();
     assert_int_equal(
         shell(
-            "for c in 'pretrain ibot' 'plan ibot' 'data ibot' knn linear features attention inspect "
-            "gradcheck; do \"$t\" $c --help | sed -n 's/^  \\(--[a-z0-9-]*\\).*/\\1/p'; done | sort -u "
+            "{ for r in $(\"$t\" pretrain --help | sed -n 's/^  \\([a-z][a-z0-9_-]*\\) .*/\\1/p'); "
+            "do \"$t\" pretrain $r --help; done; for c in 'plan ibot' 'data ibot' knn linear features "
+            "attention inspect gradcheck; do \"$t\" $c --help; done; } | "
+            "sed -n 's/^  \\(--[a-z0-9-]*\\).*/\\1/p' | sort -u "
             "> $d/help; sed -n 's/^\\.B //p' \"$TSR_MAN_PAGE\" | tr -d '\\\\' | cut -d ' ' -f 1 | "
             "grep ^-- | sort -u > $d/man; diff $d/help $d/man && wc -l < $d/man"),
         0);
@@ -506,6 +561,9 @@ int main(void)
         tsr_test(test_cli__help_lists_every_command),
         tsr_test(test_cli__every_command_explains_itself),
         tsr_test(test_cli__help_has_every_option_of_a_recipe),
+        tsr_test(test_cli__recipes_lists_papers_and_presets),
+        tsr_test(test_cli__diff_recipe_prints_only_what_differs),
+        tsr_test(test_cli__help_tells_published_values_and_their_sources),
         tsr_test(test_cli__manual_has_every_flag),
         tsr_test(test_cli__completes_commands_recipes_and_options),
         tsr_test(test_cli__wrong_usage_exits_2),
