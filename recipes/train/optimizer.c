@@ -22,17 +22,20 @@ typedef struct constants {
     double correction;   /* ADAMW: sqrt(1 - beta2^t) */
     double decay;        /* SGD, LARS: w */
     double momentum;     /* SGD, LARS */
-    double factor;       /* of the gradient: LARS, clipping */
+    double clip;         /* of the gradient */
+    double factor;       /* SGD, LARS: of the clipped gradient with its decay */
 } constants;
 
 typedef struct parameter {
     tsr_tensor *tensor, *first, *second, *step; /* exp_avg or momentum; exp_avg_sq; step */
+    tsr_tensor *average;                        /* NULL: none */
     bool decays, f64;
     double lr_scale;
+    double clip;      /* of its gradient at the next step */
     int64_t n, chunk; /* elements; its first chunk */
     /* Of the call that runs: */
-    tsr_tensor *grad; /* contiguous; NULL: skipped */
-    void *p, *m, *v, *g;
+    tsr_tensor *grad;        /* contiguous; NULL: skipped */
+    void *p, *m, *v, *g, *a; /* a: NULL where nothing is averaged */
     constants c;
 } parameter;
 
@@ -60,10 +63,11 @@ struct tsr_optimizer {
     {                                                                                              \
         const T keep = (T)c->keep, w1 = (T)(1.0 - c->beta1), w2 = (T)(1.0 - c->beta2);             \
         const T beta2 = (T)c->beta2, eps = (T)c->eps, correction = (T)c->correction;               \
-        const T lr = (T)c->lr;                                                                     \
+        const T lr = (T)c->lr, clip = (T)c->clip;                                                  \
         for (int64_t i = 0; i < n; i++) {                                                          \
-            const T mi = m[i] + w1 * (g[i] - m[i]);                                                \
-            const T vi = v[i] * beta2 + w2 * g[i] * g[i];                                          \
+            const T gi = g[i] * clip;                                                              \
+            const T mi = m[i] + w1 * (gi - m[i]);                                                  \
+            const T vi = v[i] * beta2 + w2 * gi * gi;                                              \
             m[i] = mi;                                                                             \
             v[i] = vi;                                                                             \
             p[i] = p[i] * keep - lr * mi / (SQRT(vi) / correction + eps);                          \
@@ -74,19 +78,26 @@ struct tsr_optimizer {
                         int64_t n)                                                                 \
     {                                                                                              \
         const T decay = (T)c->decay, factor = (T)c->factor, momentum = (T)c->momentum;             \
-        const T lr = (T)c->lr;                                                                     \
+        const T lr = (T)c->lr, clip = (T)c->clip;                                                  \
         for (int64_t i = 0; i < n; i++) {                                                          \
-            const T mi = m[i] * momentum + (g[i] + decay * p[i]) * factor;                         \
+            const T mi = m[i] * momentum + (g[i] * clip + decay * p[i]) * factor;                  \
             m[i] = mi;                                                                             \
             p[i] = p[i] - lr * mi;                                                                 \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    /* Sums of squares of g + decay p and of p (p NULL: of g alone), in eight lanes. */            \
-    static void squares_##T(double decay, const T *p, const T *g, int64_t n, double sums[2])       \
+    /* PyTorch's a.mul_(m).add_((1 - m) * p): each factor rounded to the type first. */            \
+    static void average_##T(double momentum, T *restrict a, const T *restrict p, int64_t n)        \
+    {                                                                                              \
+        const T keep = (T)momentum, rest = (T)(1.0 - momentum);                                    \
+        for (int64_t i = 0; i < n; i++) a[i] = a[i] * keep + rest * p[i];                          \
+    }                                                                                              \
+                                                                                                   \
+    /* Sums of squares of clip g + decay p and of p (p NULL: of g alone), in eight lanes. */       \
+    static void squares_##T(const constants *c, const T *p, const T *g, int64_t n, double sums[2]) \
     {                                                                                              \
         double d[8] = {0}, q[8] = {0};                                                             \
-        const T w = (T)decay;                                                                      \
+        const T w = (T)c->decay, clip = (T)c->clip;                                                \
         const int64_t whole = n - n % 8;                                                           \
         if (p == NULL) {                                                                           \
             for (int64_t i = 0; i < whole; i += 8) {                                               \
@@ -95,19 +106,13 @@ struct tsr_optimizer {
             for (int64_t i = whole; i < n; i++) d[i - whole] += (double)g[i] * (double)g[i];       \
         } else {                                                                                   \
             for (int64_t i = 0; i < n; i++) {                                                      \
-                const double x = (double)p[i], y = (double)(g[i] + w * p[i]);                      \
+                const double x = (double)p[i], y = (double)(g[i] * clip + w * p[i]);               \
                 q[i % 8] += x * x;                                                                 \
                 d[i % 8] += y * y;                                                                 \
             }                                                                                      \
         }                                                                                          \
         sums[0] = ((d[0] + d[4]) + (d[1] + d[5])) + ((d[2] + d[6]) + (d[3] + d[7]));               \
         sums[1] = ((q[0] + q[4]) + (q[1] + q[5])) + ((q[2] + q[6]) + (q[3] + q[7]));               \
-    }                                                                                              \
-                                                                                                   \
-    static void scale_##T(T *g, double factor, int64_t n)                                          \
-    {                                                                                              \
-        const T f = (T)factor;                                                                     \
-        for (int64_t i = 0; i < n; i++) g[i] *= f;                                                 \
     }
 
 KERNELS(float, sqrtf)
@@ -154,6 +159,17 @@ static bool valid_parameter(const tsr_optimizer_parameter *all, int i)
     }
     if (!tsr_tensor_is_contiguous(p->tensor)) {
         tsr_fail(TSR_STATUS_ARGUMENT, "optimizer: parameter %s is a view, not contiguous", p->name);
+        return false;
+    }
+    if (p->average != NULL &&
+        (tsr_tensor_dtype(p->average) != dtype || !tsr_tensor_is_contiguous(p->average) ||
+         !tsr_shape_equal(tsr_tensor_shape(p->average), tsr_tensor_shape(p->tensor)))) {
+        char a[TSR_SHAPE_TEXT], b[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "optimizer: the average of %s is %s %s, expected %s %s, contiguous", p->name,
+                 tsr_dtype_name(tsr_tensor_dtype(p->average)),
+                 tsr_shape_text(tsr_tensor_shape(p->average), a), tsr_dtype_name(dtype),
+                 tsr_shape_text(tsr_tensor_shape(p->tensor), b));
         return false;
     }
     if (!(p->lr_scale >= 0.0 && isfinite(p->lr_scale))) {
@@ -203,6 +219,8 @@ static bool add_parameter(tsr_optimizer *o, const tsr_optimizer_parameter *from)
 {
     parameter *p = &o->parameters[o->n++];
     p->tensor = tsr_tensor_hold(from->tensor);
+    p->average = from->average != NULL ? tsr_tensor_hold(from->average) : NULL;
+    p->clip = 1.0;
     p->decays = from->decays;
     p->lr_scale = from->lr_scale == 0.0 ? 1.0 : from->lr_scale;
     p->n = tsr_tensor_numel(p->tensor);
@@ -277,7 +295,10 @@ void tsr_optimizer_free(tsr_optimizer **optimizer)
         tsr_free((void *)o->state[i].name);
         tsr_tensor_release(&o->state[i].tensor);
     }
-    for (int i = 0; i < o->n; i++) tsr_tensor_release(&o->parameters[i].tensor);
+    for (int i = 0; i < o->n; i++) {
+        tsr_tensor_release(&o->parameters[i].tensor);
+        tsr_tensor_release(&o->parameters[i].average);
+    }
     tsr_free(o->state);
     tsr_free(o->parameters);
     tsr_free(o->chunks);
@@ -294,7 +315,10 @@ const tsr_named_tensor *tsr_optimizer_state(const tsr_optimizer *o, int64_t *n)
 
 tsr_status tsr_optimizer_zero_grad(tsr_optimizer *o)
 {
-    for (int i = 0; i < o->n; i++) tsr_tensor_set_grad(o->parameters[i].tensor, NULL);
+    for (int i = 0; i < o->n; i++) {
+        tsr_tensor_set_grad(o->parameters[i].tensor, NULL);
+        o->parameters[i].clip = 1.0;
+    }
     return tsr_status_get();
 }
 
@@ -323,11 +347,11 @@ static void sum_squares(tsr_optimizer *o, bool lars)
         const parameter *p = &o->parameters[c->parameter];
         if (p->grad == NULL) continue;
         if (p->f64) {
-            squares_double(p->c.decay, lars ? (double *)p->p + c->start : NULL,
+            squares_double(&p->c, lars ? (double *)p->p + c->start : NULL,
                            (double *)p->g + c->start, c->n, o->sums + 2 * i);
         } else {
-            squares_float((float)p->c.decay, lars ? (float *)p->p + c->start : NULL,
-                          (float *)p->g + c->start, c->n, o->sums + 2 * i);
+            squares_float(&p->c, lars ? (float *)p->p + c->start : NULL, (float *)p->g + c->start,
+                          c->n, o->sums + 2 * i);
         }
     }
 }
@@ -360,6 +384,7 @@ static void prepare(const tsr_optimizer *o, parameter *p, double lr, double weig
             .beta2 = options->beta2,
             .eps = options->eps,
             .correction = sqrt(1.0 - pow(options->beta2, (double)*step)),
+            .clip = p->clip,
         };
     } else {
         bool line = options->kind == TSR_OPTIMIZER_LARS && tsr_tensor_ndim(p->tensor) == 1;
@@ -367,6 +392,7 @@ static void prepare(const tsr_optimizer *o, parameter *p, double lr, double weig
             .lr = lr,
             .decay = line ? 0.0 : weight_decay,
             .momentum = options->momentum,
+            .clip = p->clip,
             .factor = 1.0,
         };
     }
@@ -386,30 +412,44 @@ static void set_trust(tsr_optimizer *o)
     }
 }
 
-static void update(tsr_optimizer *o)
+/* The step of a chunk. */
+static void update(const tsr_optimizer *o, const parameter *p, int64_t at, int64_t n)
 {
     bool adamw = o->options.kind == TSR_OPTIMIZER_ADAMW;
+    if (p->f64 && adamw) {
+        adamw_double(&p->c, (double *)p->p + at, (double *)p->m + at, (double *)p->v + at,
+                     (double *)p->g + at, n);
+    } else if (p->f64) {
+        sgd_double(&p->c, (double *)p->p + at, (double *)p->m + at, (double *)p->g + at, n);
+    } else if (adamw) {
+        adamw_float(&p->c, (float *)p->p + at, (float *)p->m + at, (float *)p->v + at,
+                    (float *)p->g + at, n);
+    } else {
+        sgd_float(&p->c, (float *)p->p + at, (float *)p->m + at, (float *)p->g + at, n);
+    }
+}
+
+/* A chunk is averaged while the cache still holds it. */
+static void update_all(const tsr_optimizer *o, double momentum)
+{
 #pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(o->numel))
     for (int64_t i = 0; i < o->n_chunks; i++) {
         const chunk *c = &o->chunks[i];
         const parameter *p = &o->parameters[c->parameter];
-        if (p->grad == NULL) continue;
         int64_t at = c->start;
-        if (p->f64 && adamw) {
-            adamw_double(&p->c, (double *)p->p + at, (double *)p->m + at, (double *)p->v + at,
-                         (double *)p->g + at, c->n);
-        } else if (p->f64) {
-            sgd_double(&p->c, (double *)p->p + at, (double *)p->m + at, (double *)p->g + at, c->n);
-        } else if (adamw) {
-            adamw_float(&p->c, (float *)p->p + at, (float *)p->m + at, (float *)p->v + at,
-                        (float *)p->g + at, c->n);
+        if (p->grad != NULL) update(o, p, at, c->n);
+        if (p->a == NULL) continue;
+        if (p->f64) {
+            average_double(momentum, (double *)p->a + at, (double *)p->p + at, c->n);
         } else {
-            sgd_float(&p->c, (float *)p->p + at, (float *)p->m + at, (float *)p->g + at, c->n);
+            average_float(momentum, (float *)p->a + at, (float *)p->p + at, c->n);
         }
     }
 }
 
-tsr_status tsr_optimizer_step(tsr_optimizer *o, double lr, double weight_decay)
+/* average: go on with the averages too. */
+static tsr_status step(tsr_optimizer *o, double lr, double weight_decay, bool average,
+                       double momentum)
 {
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     if (!(lr >= 0.0 && isfinite(lr) && weight_decay >= 0.0 && isfinite(weight_decay))) {
@@ -418,16 +458,39 @@ tsr_status tsr_optimizer_step(tsr_optimizer *o, double lr, double weight_decay)
                         "not negative",
                         lr, weight_decay);
     }
+    if (!(momentum >= 0.0 && momentum <= 1.0)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "optimizer_step: momentum is %g, expected 0 to 1",
+                        momentum);
+    }
     tsr_scope scope = tsr_scope_open();
     if (find_gradients(o)) {
         for (int k = 0; k < o->n; k++) {
-            if (o->parameters[k].grad != NULL) prepare(o, &o->parameters[k], lr, weight_decay);
+            parameter *p = &o->parameters[k];
+            bool averages = average && p->average != NULL;
+            if (p->grad != NULL) {
+                prepare(o, p, lr, weight_decay);
+            } else if (averages) {
+                p->p = (void *)tsr_tensor_data(p->tensor);
+            }
+            p->a = averages ? tsr_tensor_data_mut(p->average) : NULL;
+            p->clip = 1.0;
         }
         if (o->options.kind == TSR_OPTIMIZER_LARS) set_trust(o);
-        update(o);
+        update_all(o, momentum);
     }
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return tsr_status_get();
+}
+
+tsr_status tsr_optimizer_step(tsr_optimizer *o, double lr, double weight_decay)
+{
+    return step(o, lr, weight_decay, false, 1.0);
+}
+
+tsr_status tsr_optimizer_step_average(tsr_optimizer *o, double lr, double weight_decay,
+                                      double momentum)
+{
+    return step(o, lr, weight_decay, true, momentum);
 }
 
 /* ---- clipping ---- */
@@ -436,31 +499,6 @@ static double coefficient(double max_norm, double norm)
 {
     double c = max_norm / (norm + 1e-6);
     return c < 1.0 || isnan(c) ? c : 1.0;
-}
-
-/* Scales each gradient by its parameter's c.factor. */
-static bool scale(tsr_optimizer *o)
-{
-    for (int k = 0; k < o->n; k++) {
-        parameter *p = &o->parameters[k];
-        if (p->grad == NULL || p->c.factor == 1.0) continue;
-        if (p->grad != tsr_tensor_grad(p->tensor) &&
-            tsr_tensor_set_grad(p->tensor, p->grad) != TSR_STATUS_OK)
-            return false;
-        p->g = tsr_tensor_data_mut(p->grad);
-    }
-#pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(o->numel))
-    for (int64_t i = 0; i < o->n_chunks; i++) {
-        const chunk *c = &o->chunks[i];
-        const parameter *p = &o->parameters[c->parameter];
-        if (p->grad == NULL || p->c.factor == 1.0) continue;
-        if (p->f64) {
-            scale_double((double *)p->g + c->start, p->c.factor, c->n);
-        } else {
-            scale_float((float *)p->g + c->start, p->c.factor, c->n);
-        }
-    }
-    return true;
 }
 
 tsr_status tsr_optimizer_clip(tsr_optimizer *o, tsr_clip mode, double max_norm,
@@ -483,14 +521,14 @@ tsr_status tsr_optimizer_clip(tsr_optimizer *o, tsr_clip mode, double max_norm,
             total(o, p, sums);
             found.global += sums[0];
             found.sum += sqrt(sums[0]);
-            p->c.factor = mode == TSR_CLIP_EACH ? coefficient(max_norm, sqrt(sums[0])) : 1.0;
+            p->clip = mode == TSR_CLIP_EACH ? coefficient(max_norm, sqrt(sums[0])) : 1.0;
         }
         found.global = sqrt(found.global);
         if (mode == TSR_CLIP_GLOBAL) {
             double c = coefficient(max_norm, found.global);
-            for (int k = 0; k < o->n; k++) o->parameters[k].c.factor = c;
+            for (int k = 0; k < o->n; k++) o->parameters[k].clip = c;
         }
-        if ((mode == TSR_CLIP_NONE || scale(o)) && norms != NULL) *norms = found;
+        if (norms != NULL) *norms = found;
     }
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return tsr_status_get();

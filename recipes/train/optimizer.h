@@ -41,8 +41,9 @@ typedef enum tsr_optimizer_kind {
 typedef struct tsr_optimizer_parameter {
     const char *name; /* of its state in checkpoints; copied */
     tsr_tensor *tensor;
-    bool decays;     /* takes part in weight decay */
-    double lr_scale; /* its learning rate is this times that of the step (layer decay); 0: 1 */
+    bool decays;         /* takes part in weight decay */
+    double lr_scale;     /* its learning rate is this times that of the step (layer decay); 0: 1 */
+    tsr_tensor *average; /* its moving average, of its type and shape, contiguous; NULL: none */
 } tsr_optimizer_parameter;
 
 /* Zero means the default. */
@@ -56,7 +57,7 @@ typedef struct tsr_optimizer_options {
 
 typedef struct tsr_optimizer tsr_optimizer;
 
-/* Holds the parameters and makes their state, all zero. NULL options: all zero. NULL on failure: ARGUMENT (no or repeated
+/* Holds the parameters and averages and makes their state, all zero. NULL options: all zero. NULL on failure: ARGUMENT (no or repeated
  * name, a tensor that is NULL, repeated or not contiguous, an option out of range), DTYPE, MEMORY. */
 TSR_API tsr_optimizer *tsr_optimizer_make(const tsr_optimizer_parameter *parameters, int n,
                                           const tsr_optimizer_options *options);
@@ -66,7 +67,11 @@ TSR_API void tsr_optimizer_free(tsr_optimizer **optimizer);
  * count of steps stays. Nothing is changed when the thread's status is not OK. ARGUMENT: lr or weight_decay is negative or
  * not finite. */
 TSR_API tsr_status tsr_optimizer_step(tsr_optimizer *optimizer, double lr, double weight_decay);
-/* Drops the gradients of all parameters. */
+/* The same, and in the same pass over memory a <- momentum a + (1 - momentum) p for every average a, with p after the step
+ * (also where p was skipped). ARGUMENT too: momentum is outside 0 .. 1. */
+TSR_API tsr_status tsr_optimizer_step_average(tsr_optimizer *optimizer, double lr,
+                                              double weight_decay, double momentum);
+/* Drops the gradients of all parameters, and what clipping has found. */
 TSR_API tsr_status tsr_optimizer_zero_grad(tsr_optimizer *optimizer);
 
 typedef enum tsr_clip {
@@ -81,7 +86,8 @@ typedef struct tsr_gradient_norms {
     double sum;    /* of the parameters' own norms */
 } tsr_gradient_norms;
 
-/* Scales gradients by c = max_norm / (norm + 1e-6) where c < 1. Parameters without a gradient do not count. norms may be
+/* Measures gradients, and makes the next step scale them by c = max_norm / (norm + 1e-6) where c < 1; the tensors themselves
+ * stay as they are, which saves a pass over them. Call it when they are complete. Parameters without a gradient do not count. norms may be
  * NULL. A norm that is not finite is reported as it is; what it scales is then not finite either. ARGUMENT: max_norm is not
  * positive (and the mode is not NONE). */
 TSR_API tsr_status tsr_optimizer_clip(tsr_optimizer *optimizer, tsr_clip mode, double max_norm,

@@ -154,24 +154,40 @@ static tsr_schedule_cosine constant_or_cosine(double base, double final, int64_t
     return (tsr_schedule_cosine){.base = base, .final = final, .steps = steps};
 }
 
+/* The teacher's parameter of this name; NULL if there is none. Both lists have like orders. */
+static tsr_tensor *teacher_of(const tsr_module_list *teacher, const char *name, int64_t hint)
+{
+    for (int64_t k = 0; teacher != NULL && k < teacher->n; k++) {
+        const tsr_module_entry *e = &teacher->at[(hint + k) % teacher->n];
+        if (strcmp(e->name, name) == 0) return e->tensor;
+    }
+    return NULL;
+}
+
 static bool make_optimizer(tsr_trainer *t)
 {
     t->parameters = tsr_module_parameters(t->networks.student);
     if (t->parameters == NULL) return false;
+    tsr_module_list *teacher = NULL;
+    if (t->networks.teacher != NULL) {
+        teacher = tsr_module_parameters(t->networks.teacher);
+        if (teacher == NULL) return false;
+    }
     size_t n = (size_t)t->parameters->n;
     tsr_optimizer_parameter *list = tsr_alloc(n * sizeof *list);
-    if (list == NULL) return false;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; list != NULL && i < n; i++) {
         const tsr_module_entry *e = &t->parameters->at[i];
-        list[i] = (tsr_optimizer_parameter){
-            .name = e->name, .tensor = e->tensor, .decays = tsr_module_decays(e)};
+        list[i] = (tsr_optimizer_parameter){.name = e->name,
+                                            .tensor = e->tensor,
+                                            .decays = tsr_module_decays(e),
+                                            .average = teacher_of(teacher, e->name, (int64_t)i)};
     }
     const tsr_train_options *train = t->build.train;
-    tsr_optimizer_options options = {.kind = (tsr_optimizer_kind)train->optimizer,
-                                     .beta1 = train->beta1,
-                                     .beta2 = train->beta2};
-    t->optimizer = tsr_optimizer_make(list, (int)n, &options);
+    tsr_optimizer_options options = {
+        .kind = (tsr_optimizer_kind)train->optimizer, .beta1 = train->beta1, .beta2 = train->beta2};
+    if (list != NULL) t->optimizer = tsr_optimizer_make(list, (int)n, &options);
     tsr_free(list);
+    tsr_module_list_free(&teacher);
     return t->optimizer != NULL;
 }
 
@@ -367,11 +383,9 @@ static void update(tsr_step *step)
     tsr_step_result *r = step->result;
     bool was = tsr_recording_set(false);
     tsr_scope scope = tsr_scope_open();
-    if (tsr_optimizer_step(t->optimizer, r->lr, r->weight_decay) == TSR_STATUS_OK) {
-        if (t->networks.teacher != NULL) {
-            tsr_module_ema(t->networks.teacher, t->networks.student, r->momentum);
-        }
-        if (t->recipe->after_step != NULL) t->recipe->after_step(&t->networks, step);
+    tsr_optimizer_step_average(t->optimizer, r->lr, r->weight_decay, r->momentum);
+    if (tsr_status_get() == TSR_STATUS_OK && t->recipe->after_step != NULL) {
+        t->recipe->after_step(&t->networks, step);
     }
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     tsr_recording_set(was);

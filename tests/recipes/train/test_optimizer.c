@@ -1,5 +1,6 @@
 /* Optimizers and clipping against PyTorch 2.13 (f64 runs, whose numbers are below) and naive loops. */
 #include "../../test.h"
+#include "ops/ops.h"
 #include "recipes/train/optimizer.h"
 
 enum { A = 6, B = 3 };
@@ -151,6 +152,71 @@ static void test_optimizer__lars_is_the_authors(void **state)
     }
 }
 
+/* What the step reads is what clipping found: the same as steps on gradients clipped by hand, and only once. */
+static void test_optimizer__clips_the_next_step_alone(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        tsr_optimizer_options options = {.kind = (tsr_optimizer_kind)kind};
+        tsr_tensor *x[2];
+        for (int by_hand = 0; by_hand < 2; by_hand++) {
+            x[by_hand] = tsr_require_grad(wave(TSR_DTYPE_F64, TSR_SHAPE(2, 3), 0.1, 1.0), true);
+            tsr_optimizer_parameter p = {.name = "x", .tensor = x[by_hand], .decays = true};
+            tsr_optimizer *o = tsr_optimizer_make(&p, 1, &options);
+            for (int s = 0; s < 3; s++) {
+                tsr_tensor *g = wave(TSR_DTYPE_F64, TSR_SHAPE(2, 3), s, 5.0);
+                tsr_gradient_norms norms;
+                tsr_tensor_set_grad(x[by_hand], g);
+                tsr_optimizer_clip(o, by_hand || s == 2 ? TSR_CLIP_NONE : TSR_CLIP_EACH, 2.0,
+                                   &norms);
+                assert_true(norms.global > 5.0);
+                if (by_hand && s < 2) {
+                    tsr_tensor_set_grad(x[1], tsr_affine(g, 2.0 / (norms.global + 1e-6), 0.0));
+                }
+                tsr_optimizer_step(o, 0.1, 0.2);
+            }
+            tsr_optimizer_free(&o);
+        }
+        assert_ok();
+        assert_close(x[0], x[1], 1e-15);
+    }
+}
+
+/* In one pass what a step and tsr_module_ema() give in two; a parameter without a gradient is averaged too. */
+static void test_optimizer__averages_in_the_step(void **state)
+{
+    (void)state;
+    for (int type = 0; type < 2; type++) {
+        tsr_dtype dtype = type == 0 ? TSR_DTYPE_F64 : TSR_DTYPE_F32;
+        tsr_optimizer_parameter p[3] = {{.name = "a"}, {.name = "b"}, {.name = "c"}};
+        tsr_tensor *average[3];
+        for (int k = 0; k < 3; k++) {
+            p[k].tensor = tsr_require_grad(wave(dtype, TSR_SHAPE(5), k, 1.0), true);
+            average[k] = wave(dtype, TSR_SHAPE(5), k + 0.5, 1.0);
+            p[k].average = k == 2 ? NULL : average[k];
+            if (k != 1) tsr_tensor_set_grad(p[k].tensor, wave(dtype, TSR_SHAPE(5), k + 7, 1.0));
+        }
+        tsr_tensor *frozen = wave(dtype, TSR_SHAPE(5), 1.0, 1.0);
+        tsr_tensor *wanted[3];
+        tsr_optimizer *o = tsr_optimizer_make(p, 3, NULL);
+        tsr_optimizer_step(o, 0.1, 0.0); /* leaves averages alone */
+        for (int k = 0; k < 2; k++) assert_same(average[k], wave(dtype, TSR_SHAPE(5), k + 0.5, 1));
+        tsr_tensor *untouched = tsr_tensor_packed(tsr_affine(average[2], 1.0, 0.0));
+        for (int k = 0; k < 2; k++) wanted[k] = tsr_affine(average[k], 0.75, 0.0);
+        tsr_optimizer_step_average(o, 0.1, 0.0, 0.75);
+        assert_ok();
+        for (int k = 0; k < 2; k++) {
+            wanted[k] = tsr_add(wanted[k], tsr_affine(tsr_detach(p[k].tensor), 0.25, 0.0));
+            assert_same(average[k], wanted[k]);
+        }
+        assert_same(tsr_detach(p[1].tensor), frozen);
+        assert_same(average[2], untouched);
+        tsr_optimizer_step_average(o, 0.1, 0.0, 1.5);
+        assert_failed(TSR_STATUS_ARGUMENT, "momentum is 1.5");
+        tsr_optimizer_free(&o);
+    }
+}
+
 /* A parameter of zeros, and a gradient of zeros: the scale is 1, not 0 / 0. */
 static void test_optimizer__lars_survives_zero_norms(void **state)
 {
@@ -259,11 +325,14 @@ static tsr_gradient_norms clip(tsr_dtype dtype, tsr_clip mode, const double *wan
         tsr_tensor *g = wave(dtype, TSR_SHAPE(sizes[k]), starts[k], factors[k]);
         if (k < 3) tsr_tensor_set_grad(p[k].tensor, g);
     }
-    tsr_optimizer *o = tsr_optimizer_make(p, 4, NULL);
+    /* From p = 0 a step of SGD at lr 1 shows -g. */
+    tsr_optimizer *o =
+        tsr_optimizer_make(p, 4, &(tsr_optimizer_options){.kind = TSR_OPTIMIZER_SGD});
     tsr_gradient_norms norms = {0};
     assert_int_equal(tsr_optimizer_clip(o, mode, 1.5, &norms), TSR_STATUS_OK);
+    assert_int_equal(tsr_optimizer_step(o, 1.0, 0.0), TSR_STATUS_OK);
     for (int k = 0; k < 3; k++) {
-        assert_values(tsr_tensor_grad(p[k].tensor), wanted, tolerance);
+        assert_values(tsr_neg(p[k].tensor), wanted, tolerance);
         wanted += sizes[k];
     }
     assert_null(tsr_tensor_grad(p[3].tensor));
@@ -343,7 +412,8 @@ static void test_optimizer__same_bits_at_any_thread_count(void **state)
                 snprintf(names[k], sizeof names[k], "p%d", k);
                 tsr_tensor *x = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(sizes[k], 1));
                 tsr_fill_normal(x, tsr_rng_make(1, 0, (uint32_t)k, 0), 0.0, 1.0);
-                p[k] = (tsr_optimizer_parameter){names[k], tsr_require_grad(x, true), true, 0.0};
+                p[k] = (tsr_optimizer_parameter){
+                    .name = names[k], .tensor = tsr_require_grad(x, true), .decays = true};
             }
             tsr_optimizer *o = tsr_optimizer_make(
                 p, N, &(tsr_optimizer_options){.kind = (tsr_optimizer_kind)kind});
@@ -391,6 +461,9 @@ static void test_optimizer__refuses(void **state)
     p[1].tensor = NULL;
     assert_null(tsr_optimizer_make(p, 2, NULL));
     assert_failed(TSR_STATUS_ARGUMENT, "y is NULL");
+    p[1] = (tsr_optimizer_parameter){.name = "y", .tensor = y, .average = x};
+    assert_null(tsr_optimizer_make(p, 2, NULL));
+    assert_failed(TSR_STATUS_ARGUMENT, "the average of y is f32 [2, 3], expected f32 [2]");
     p[1] = (tsr_optimizer_parameter){.name = NULL, .tensor = y};
     assert_null(tsr_optimizer_make(p, 2, NULL));
     assert_failed(TSR_STATUS_ARGUMENT, "parameter 1 has no name");
@@ -434,6 +507,8 @@ int main(void)
         tsr_test(test_optimizer__lr_scale_scales_step_and_decay),
         tsr_test(test_optimizer__resumes_from_its_state),
         tsr_test(test_optimizer__takes_gradients_of_any_strides),
+        tsr_test(test_optimizer__clips_the_next_step_alone),
+        tsr_test(test_optimizer__averages_in_the_step),
         tsr_test(test_optimizer__clip_is_pytorchs),
         tsr_test(test_optimizer__clip_none_only_measures),
         tsr_test(test_optimizer__clip_reports_what_is_not_finite),
