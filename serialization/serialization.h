@@ -8,7 +8,7 @@
 #ifndef TSR_SERIALIZATION_H
 #define TSR_SERIALIZATION_H
 
-#include "autograd/autograd.h"
+#include "models/models.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -234,6 +234,80 @@ TSR_API tsr_shape tsr_weights_shape(const tsr_weights *w, int64_t i);
 /* One tensor, row-major, in the innermost scope; only its bytes are read. f16 becomes f32; i8 and i16 become i32. NULL on
  * failure: ARGUMENT (out of range), DTYPE, FORMAT, IO. */
 TSR_API tsr_tensor *tsr_weights_tensor(tsr_weights *w, int64_t i);
+
+/* ------------------------------------------------------------------ other programs' names --------------------------- */
+
+/*
+ * How another program calls the parameters of tsr_vit. '#' in both names is the number of a block. part 0: the same tensor;
+ * 1, 2, 3: theirs is that third of our rows (query, key, value). theirs NULL: they have none, and it counts as zeros.
+ * A name of ours may have several rules: one of each part, or one for each version of the program.
+ */
+typedef struct tsr_name_rule {
+    const char *ours, *theirs;
+    int part;
+} tsr_name_rule;
+
+typedef struct tsr_name_map {
+    const char *name;  /* "timm" */
+    const char *about; /* "PyTorch Image Models: ViT, DeiT" */
+    double eps;        /* of its layer norms */
+    const tsr_name_rule *rules;
+    int n;
+} tsr_name_map;
+
+/* All of them: ibot, timm, huggingface-vit, ... */
+TSR_API const tsr_name_map *tsr_name_maps(int *n);
+/* NULL, without a message, where there is none of this name. */
+TSR_API const tsr_name_map *tsr_name_map_find(const char *name);
+enum { TSR_NAME_BYTES = 128 };
+/* The rule for a name of theirs (without the prefix), and ours into name. NULL: there is none. */
+TSR_API const tsr_name_rule *tsr_name_to_ours(const tsr_name_map *map, const char *theirs,
+                                              char name[TSR_NAME_BYTES]);
+/* The k-th rule (from 0) for a name of ours, and theirs into name ("" where they have none). NULL: there are no more. */
+TSR_API const tsr_name_rule *tsr_name_to_theirs(const tsr_name_map *map, const char *ours, int k,
+                                                char name[TSR_NAME_BYTES]);
+
+/* ------------------------------------------------------------------ importing --------------------------------------- */
+
+typedef struct tsr_import_options {
+    const char *prefix; /* of the network's names in the file; NULL: found, teacher's before others */
+    const char *map;    /* a tsr_name_map's name; NULL: the one that fits best */
+    int64_t heads;      /* 0: dim / 64 */
+    int64_t image_size; /* the position embedding is resized to it; 0: as it is */
+} tsr_import_options;
+
+typedef enum tsr_import_kind {
+    TSR_IMPORT_LOADED = 0,
+    TSR_IMPORT_RESIZED,
+    TSR_IMPORT_UNUSED,  /* under the prefix in the file, and not in the network */
+    TSR_IMPORT_MISSING, /* in the network, and not in the file: it is as tsr_module_initialize() with seed 0 left it */
+} tsr_import_kind;
+
+typedef struct tsr_import_line {
+    tsr_import_kind kind;
+    char ours[TSR_NAME_BYTES]; /* "" where unused */
+    char *theirs;              /* the first of its parts; NULL where missing */
+    tsr_shape from, to;
+} tsr_import_line;
+
+typedef struct tsr_import {
+    tsr_vit *vit;
+    const tsr_name_map *map;
+    char *prefix;
+    int64_t elsewhere; /* tensors of the file that are not under the prefix */
+    tsr_import_line *lines;
+    int64_t n;
+    int64_t counts[4]; /* lines of each kind */
+} tsr_import;
+
+/*
+ * A vision transformer from the tensors of a file: size, depth, patches, pictures, LayerScale, biases and pooling are
+ * what the tensors say. NULL on failure: ARGUMENT: no vision transformer in it, several (the message lists their prefixes), one
+ * that tsr_vit cannot run (register tokens, gated MLPs, relative position biases, ...), or a tensor of another shape; and what
+ * tsr_weights_tensor() says.
+ */
+TSR_API tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options);
+TSR_API void tsr_import_free(tsr_import **import);
 
 #ifdef __cplusplus
 }

@@ -244,6 +244,7 @@ int cli_data(int argc, char **argv);
 int cli_diff_recipe(int argc, char **argv);
 int cli_features(int argc, char **argv);
 int cli_gradcheck(int argc, char **argv);
+int cli_import(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_knn(int argc, char **argv);
 int cli_linear(int argc, char **argv);

@@ -7,6 +7,7 @@ static const cli_command commands[] = {
     {"data", "what a data set is, and what a recipe makes of its images", cli_data},
     {"features", "write the embeddings of images", cli_features},
     {"attention", "draw where the class token looks in an image", cli_attention},
+    {"import", "make a checkpoint of a network trained elsewhere", cli_import},
     {"inspect", "list what is in a checkpoint, and verify it", cli_inspect},
     {"gradcheck", "check the derivatives of all operators", cli_gradcheck},
 };

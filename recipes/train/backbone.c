@@ -63,6 +63,11 @@ static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const str
     c.masked = find(w, "masked_embed") != NULL;
     c.layer_scale = find(w, "blocks.0.gamma_1") != NULL ? 1.0 : 0.0;
     c.mean_pooling = find(w, "fc_norm.weight") != NULL;
+    c.qkv_bias = find(w, "blocks.0.attn.qkv.bias") != NULL;
+    if (tsr_checkpoint_value_find(w->checkpoint, "backbone.eps") != NULL &&
+        tsr_checkpoint_get_double(w->checkpoint, "backbone.eps", &c.eps) != TSR_STATUS_OK) {
+        return NULL;
+    }
     tsr_vit *vit = tsr_vit_new(&c);
     return vit == NULL ? NULL : &vit->backbone;
 }

@@ -1,5 +1,5 @@
 /* Any bytes as weights, of which PyTorch's files are the ones to fear: an error or tensors, within memory in proportion to
- * the input. The checksums of archives are checked when data is read, so that a fuzzer gets past them to all else. */
+ * the input. The checksums of archives are checked when data is read, so that a fuzzer gets past them to all else. Then the network that they are of. */
 #include "serialization/serialization.h"
 
 #include <string.h>
@@ -22,6 +22,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             __builtin_trap();
         }
         tsr_scope_close(&inner, TSR_NO_TENSORS);
+    }
+    if (tsr_weights_count(w) > 0) {
+        tsr_status_clear();
+        tsr_import *m = tsr_import_open(w, &(tsr_import_options){.heads = 1});
+        if (m == NULL && (tsr_message()[0] == '\0' || strchr(tsr_message(), '\n') != NULL))
+            __builtin_trap();
+        tsr_import_free(&m);
     }
     tsr_weights_close(&w);
     tsr_status_clear();

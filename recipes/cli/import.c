@@ -1,0 +1,206 @@
+/* tessera import: a checkpoint of weights that another program trained. */
+#include "recipes/cli/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct import_flags {
+    const char *out, *names, *prefix, *allow;
+    int64_t heads, image_size;
+};
+
+static const char *const kinds[] = {"loaded", "resized", "unused", "missing"};
+
+/* Which kinds of lines besides loaded and resized may be there. */
+static tsr_status parse_allow(const char *text, bool allowed[4])
+{
+    allowed[TSR_IMPORT_LOADED] = allowed[TSR_IMPORT_RESIZED] = true;
+    for (const char *p = text; p != NULL && *p != '\0';) {
+        size_t word = strcspn(p, ",");
+        int k = TSR_IMPORT_UNUSED;
+        while (k < 4 && (strlen(kinds[k]) != word || strncmp(kinds[k], p, word) != 0)) k++;
+        if (k == 4) {
+            return tsr_fail(TSR_STATUS_ARGUMENT,
+                            "--allow: got \"%.60s\", expected unused, missing or unused,missing",
+                            text);
+        }
+        allowed[k] = true;
+        p += word;
+        p += *p == ',';
+    }
+    return TSR_STATUS_OK;
+}
+
+static void print_line(const tsr_import *m, const tsr_import_line *line)
+{
+    char from[TSR_SHAPE_TEXT], to[TSR_SHAPE_TEXT];
+    int64_t patch = m->vit->config.patch_size, side = m->vit->config.image_size / patch;
+    printf("  %-8s %s", kinds[line->kind],
+           line->kind == TSR_IMPORT_MISSING ? line->ours : line->theirs);
+    switch (line->kind) {
+    case TSR_IMPORT_LOADED:
+        printf(" %s\n", tsr_shape_text(line->to, to));
+        break;
+    case TSR_IMPORT_RESIZED:
+        printf(" %s -> %s (%" PRId64 "x%" PRId64 " patches)\n", tsr_shape_text(line->from, from),
+               tsr_shape_text(line->to, to), side, side);
+        break;
+    case TSR_IMPORT_UNUSED:
+        printf(" %s\n", tsr_shape_text(line->from, from));
+        break;
+    case TSR_IMPORT_MISSING:
+        printf(" %s\n", tsr_shape_text(line->to, to));
+        break;
+    }
+}
+
+static void print_report(const tsr_import *m, const char *file, const tsr_weights *w)
+{
+    const tsr_vit_config *c = &m->vit->config;
+    printf("%s: %s, %" PRId64 " tensors, names of %s\n", file, tsr_weights_format(w),
+           tsr_weights_count(w), m->map->about);
+    if (m->elsewhere > 0) {
+        printf("of them under \"%s\"; left out: %" PRId64 " others\n", m->prefix, m->elsewhere);
+    }
+    printf("dim %" PRId64 ", depth %" PRId64 ", heads %" PRId64
+           ", MLP ratio %g, patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n"
+           "qkv bias: %s, LayerScale: %s, pooling: %s, mask token: %s, eps %g\n",
+           c->dim, c->depth, c->heads, c->mlp_ratio, c->patch_size, c->image_size,
+           (double)tsr_module_count(&m->vit->module) / 1e6, c->qkv_bias ? "yes" : "no",
+           c->layer_scale > 0.0 ? "yes" : "no", c->mean_pooling ? "mean" : "class token",
+           c->masked ? "yes" : "no", c->eps);
+    for (int64_t i = 0; i < m->n; i++) print_line(m, &m->lines[i]);
+    for (int k = 0; k < 4; k++) printf("%s%s %" PRId64, k > 0 ? ", " : "", kinds[k], m->counts[k]);
+    printf("\n");
+    fflush(stdout);
+}
+
+static tsr_status check_counts(const tsr_import *m, const bool allowed[4])
+{
+    for (int k = TSR_IMPORT_UNUSED; k < 4; k++) {
+        if (m->counts[k] == 0 || allowed[k]) continue;
+        return tsr_fail(
+            TSR_STATUS_ARGUMENT,
+            "import: %" PRId64 " tensors are %s, and nothing was written; if that is as "
+            "it should be, say --allow %s%s",
+            m->counts[k], kinds[k], kinds[k],
+            k == TSR_IMPORT_UNUSED && m->counts[TSR_IMPORT_MISSING] > 0 ? ",missing" : "");
+    }
+    return TSR_STATUS_OK;
+}
+
+/* As a run's checkpoint with a teacher's backbone alone: its options are what the commands look for. */
+static tsr_status write_checkpoint(const tsr_import *m, const char *file, const char *out)
+{
+    int n;
+    const tsr_option *table = tsr_train_option_table(&n);
+    const tsr_vit_config *c = &m->vit->config;
+    tsr_train_options train;
+    if (tsr_options_default(table, n, &train) != TSR_STATUS_OK) return tsr_status_get();
+    train.image_size = c->image_size;
+    train.patch_size = c->patch_size;
+    train.dim = c->dim;
+    train.depth = c->depth;
+    train.heads = c->heads;
+    train.mlp_ratio = c->mlp_ratio;
+    static const char *const recorded[] = {"model", "image-size", "patch-size", "dim",
+                                           "depth", "heads",      "mlp-ratio"};
+    tsr_checkpoint_writer *w = tsr_checkpoint_create(out);
+    tsr_checkpoint_put_string(w, "recipe", "import");
+    tsr_checkpoint_put_string(w, "feature", "teacher.backbone");
+    tsr_checkpoint_put_string(w, "import.file", file);
+    tsr_checkpoint_put_string(w, "import.names", m->map->name);
+    tsr_checkpoint_put_double(w, "backbone.eps", c->eps);
+    for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++) {
+        const tsr_option *o = tsr_option_find(table, n, recorded[i]);
+        tsr_train_options read = train;
+        char key[96], text[TSR_OPTION_TEXT];
+        tsr_option_text(o, &train, text);
+        if (tsr_option_set(o, &read, text) != TSR_STATUS_OK) break; /* out of bounds */
+        snprintf(key, sizeof key, "option.%s", o->name);
+        tsr_checkpoint_put_string(w, key, text);
+    }
+    tsr_module_list *state = tsr_module_state(&m->vit->module);
+    for (int64_t i = 0; state != NULL && i < state->n; i++) {
+        char name[256];
+        snprintf(name, sizeof name, "teacher/backbone.%s", state->at[i].name);
+        tsr_checkpoint_put_tensor(w, name, state->at[i].tensor);
+    }
+    tsr_module_list_free(&state);
+    if (tsr_status_get() != TSR_STATUS_OK) {
+        tsr_checkpoint_abandon(&w);
+        return tsr_status_get();
+    }
+    return tsr_checkpoint_commit(&w);
+}
+
+static tsr_status run(const char *file, const struct import_flags *f)
+{
+    bool allowed[4] = {false};
+    if (parse_allow(f->allow, allowed) != TSR_STATUS_OK) return tsr_status_get();
+    tsr_import_options options = {
+        .prefix = f->prefix, .map = f->names, .heads = f->heads, .image_size = f->image_size};
+    tsr_weights *w = tsr_weights_open(file);
+    tsr_import *m = w != NULL ? tsr_import_open(w, &options) : NULL;
+    if (m != NULL) {
+        print_report(m, file, w);
+        if (check_counts(m, allowed) == TSR_STATUS_OK &&
+            write_checkpoint(m, file, f->out) == TSR_STATUS_OK) {
+            printf("wrote %s\n", f->out);
+        }
+    }
+    tsr_import_free(&m);
+    tsr_weights_close(&w);
+    return tsr_status_get();
+}
+
+static void describe(char *text, size_t bytes)
+{
+    int n;
+    const tsr_name_map *maps = tsr_name_maps(&n);
+    size_t used = (size_t)snprintf(
+        text, bytes,
+        "Makes a checkpoint of a vision transformer that another program trained, for knn, linear,\n"
+        "features, attention, inspect and `pretrain --init`. FILE is a PyTorch file (.pth, .pt), a\n"
+        "safetensors file or a checkpoint; its content says which. What network it is, the tensors\n"
+        "say. All tensors are listed; those that are left over or lacking are an error unless\n"
+        "--allow names them. Nothing in FILE is executed (docs/weights.md). Names that are known:\n");
+    for (int i = 0; i < n && used < bytes; i++) {
+        used += (size_t)snprintf(text + used, bytes - used, "  %-22s %s%s", maps[i].name,
+                                 maps[i].about, i + 1 < n ? "\n" : "");
+    }
+}
+
+int cli_import(int argc, char **argv)
+{
+    struct import_flags f = {0};
+    const cli_flag flags[] = {
+        {"out", CLI_TEXT, &f.out, "CKPT", "the checkpoint to write"},
+        {"allow", CLI_TEXT, &f.allow, "KINDS", "unused, missing or both with a comma"},
+        {"prefix", CLI_TEXT, &f.prefix, "TEXT",
+         "which network: how its names begin; default: the only one, or the teacher's"},
+        {"names", CLI_TEXT, &f.names, "MAP", "one of the above; default: what fits best"},
+        {"heads", CLI_INT, &f.heads, "N", "attention heads; default: dim / 64", 1, 256},
+        {"image-size", CLI_INT, &f.image_size, "PIXELS",
+         "resize the position embedding to pictures of this side", 8, 4096},
+    };
+    char description[2048];
+    describe(description, sizeof description);
+    cli_arguments arguments = {.usage = "import FILE --out CKPT [options]",
+                               .description = description,
+                               .flags = flags,
+                               .n_flags = sizeof flags / sizeof flags[0],
+                               .min_positional = 1,
+                               .max_positional = 1};
+    int status = cli_parse(&arguments, argc, argv);
+    if (status >= 0) return status;
+    if (f.out == NULL) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--out is needed");
+        return CLI_USAGE;
+    }
+    tsr_scope scope = tsr_scope_open();
+    run(arguments.positional[0], &f);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    return cli_report();
+}

@@ -1,0 +1,118 @@
+"""compare.py TESSERA FORWARD: each network, random weights: its tokens there and here, and what may not be imported."""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import timm
+import torch
+import torchvision
+import transformers
+from safetensors.torch import load_file, save_file
+
+TOLERANCE = 1e-5
+program, forward = sys.argv[1:]
+failed = 0
+
+
+def shake(model):
+    """Weights that make every parameter matter: biases, norms and LayerScale too."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def run(*words):
+    return subprocess.run(words, capture_output=True, text=True)
+
+
+def report(name, good, text):
+    global failed
+    failed += not good
+    print(f"{'ok' if good else 'FAILED'}: {name}: {text}", flush=True)
+
+
+def compare(name, model, tokens_of, *flags, save=None, size=224):
+    shake(model)
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = tokens_of(images)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        save_file({'images': images}, folder / 'images.safetensors')
+        file = folder / 'model.pth'
+        if save is None:
+            torch.save(model.state_dict(), file)
+        else:
+            file = folder / save(folder)
+        made = run(program, 'import', file, '--out', folder / 'x.tsr', *flags)
+        done = run(forward, folder / 'x.tsr', folder / 'images.safetensors', folder / 'tokens.safetensors')
+        if made.returncode != 0 or done.returncode != 0:
+            return report(name, False, made.stderr + done.stderr)
+        got = load_file(folder / 'tokens.safetensors')['tokens']
+    error = ((got - wanted).abs() / wanted.abs().clamp(min=1)).max().item()
+    report(name, error <= TOLERANCE, f'{tuple(wanted.shape)}, largest difference {error:.1e}')
+
+
+def refuse(name, model, words):
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(model.state_dict(), folder + '/model.pth')
+        made = run(program, 'import', folder + '/model.pth', '--out', folder + '/x.tsr', '--allow', 'unused,missing')
+    lines = made.stderr.strip().splitlines()
+    report(name, made.returncode == 1 and len(lines) == 1 and words in lines[0], made.stderr.strip())
+
+
+def features(model):
+    return lambda images: model.forward_features(images)
+
+
+def hidden(model):
+    return lambda images: model(images).last_hidden_state
+
+
+def torchvision_tokens(model):
+    def tokens(images):
+        x = model._process_input(images)
+        return model.encoder(torch.cat([model.class_token.expand(len(x), -1, -1), x], dim=1))
+    return tokens
+
+
+def pretrained(model):
+    """The names of files, which are not those of state_dict() since transformers 5."""
+    def save(folder):
+        model.save_pretrained(folder)
+        return 'model.safetensors'
+    return save
+
+
+UNUSED = ['--allow', 'unused']
+for name in ['vit_tiny_patch16_224', 'deit_small_patch16_224', 'vit_small_patch32_224', 'vit_small_patch14_dinov2',
+             'deit3_small_patch16_224']:
+    model = timm.create_model(name, **({'img_size': 224} if 'dinov2' in name else {}))
+    compare(f'timm {name}', model, features(model), *UNUSED)
+small = dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=500)
+model = transformers.ViTModel(transformers.ViTConfig(**small))
+compare('transformers ViTModel', model, hidden(model), *UNUSED)
+compare('transformers ViTModel, saved', model, hidden(model), *UNUSED, save=pretrained(model))
+model = transformers.Dinov2Model(transformers.Dinov2Config(
+    hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=224))
+compare('transformers Dinov2Model', model, hidden(model))
+compare('transformers Dinov2Model, saved', model, hidden(model), save=pretrained(model))
+model = transformers.BeitModel(transformers.BeitConfig(
+    use_absolute_position_embeddings=True, use_mean_pooling=False, **small))
+compare('transformers BeitModel', model, hidden(model), *UNUSED)
+compare('transformers BeitModel, saved', model, hidden(model), *UNUSED, save=pretrained(model))
+model = torchvision.models.vit_b_16()
+compare('torchvision vit_b_16', model, torchvision_tokens(model), *UNUSED)
+
+refuse('registers', timm.create_model('vit_small_patch14_reg4_dinov2', depth=1), 'register tokens')
+refuse('distillation', timm.create_model('deit_tiny_distilled_patch16_224', depth=1), 'a distillation token')
+refuse('relative positions', timm.create_model('beit_base_patch16_224', depth=1), 'relative position biases')
+refuse('Swin', timm.create_model('swin_tiny_patch4_window7_224'), 'relative position biases')
+refuse('CLIP', timm.create_model('vit_base_patch16_clip_224', depth=1), 'a norm before its first block')
+refuse('SwiGLU', timm.create_model('vit_giant_patch14_dinov2', depth=1), 'the first MLP has weights')
+refuse('ResNet', torchvision.models.resnet18(), 'no vision transformer in the file')
+print(f'{failed} failed')
+sys.exit(failed > 0)
