@@ -1,0 +1,362 @@
+/* Networks written under other programs' names, by the tables read in reverse, and read again. */
+#include "serialization/serialization.h"
+#include "tests/serialization/files.h"
+
+enum { MAX = 200 };
+
+/* A file to be: names and tensors of the innermost scope. */
+static tsr_named_tensor list[MAX];
+static char names[MAX][256];
+static int n_list;
+
+static void add(const char *prefix, const char *name, tsr_tensor *t)
+{
+    assert_true(n_list < MAX);
+    snprintf(names[n_list], sizeof names[n_list], "%s%s", prefix, name);
+    list[n_list] = (tsr_named_tensor){names[n_list], t};
+    n_list++;
+}
+
+static bool knows(const tsr_name_map *map, const char *ours)
+{
+    char name[TSR_NAME_BYTES];
+    return tsr_name_to_theirs(map, ours, 0, name) != NULL;
+}
+
+/* A small network with all that the map has names for. */
+static tsr_vit *make_vit(const tsr_name_map *map, bool mean_pooling)
+{
+    tsr_vit_config c = {.image_size = 12,
+                        .patch_size = 4,
+                        .dim = 12,
+                        .depth = 3,
+                        .heads = 2,
+                        .mlp_ratio = 7.0 / 3.0,
+                        .qkv_bias = true,
+                        .eps = map->eps,
+                        .masked = knows(map, "masked_embed"),
+                        .layer_scale = knows(map, "blocks.0.gamma_1") ? 0.5 : 0.0,
+                        .mean_pooling = mean_pooling};
+    tsr_vit *vit = tsr_vit_new(&c);
+    assert_non_null(vit);
+    tsr_module_list *state = tsr_module_state(&vit->module);
+    for (int64_t i = 0; i < state->n; i++) {
+        tsr_fill_normal(tsr_detach(state->at[i].tensor), tsr_rng_make(7, (uint32_t)i, 0, 1), 0, 1);
+    }
+    tsr_module_list_free(&state);
+    return vit;
+}
+
+/* The network's tensors under their names, each in the first way that the map has. */
+static void put_network(const tsr_vit *vit, const tsr_name_map *map, const char *prefix)
+{
+    tsr_module_list *state = tsr_module_state(&vit->module);
+    for (int64_t i = 0; i < state->n; i++) {
+        char theirs[TSR_NAME_BYTES];
+        bool have[4] = {false};
+        const tsr_name_rule *rule;
+        tsr_tensor *t = tsr_detach(state->at[i].tensor);
+        for (int k = 0; (rule = tsr_name_to_theirs(map, state->at[i].name, k, theirs)) != NULL;
+             k++) {
+            if (have[rule->part] || rule->theirs == NULL) continue;
+            have[rule->part] = true;
+            tsr_tensor *part = t;
+            int64_t rows = tsr_tensor_size(t, 0) / 3;
+            if (rule->part > 0)
+                part = tsr_slice(t, 0, (rule->part - 1) * rows, rule->part * rows, 1);
+            add(prefix, theirs, part);
+        }
+        if (!have[0] && !have[1]) fail_msg("%s has no name for %s", map->name, state->at[i].name);
+    }
+    tsr_module_list_free(&state);
+}
+
+static tsr_weights *write_list(void **state)
+{
+    const char *path = in_directory(state, "x");
+    if (tsr_safetensors_write(path, list, n_list, NULL, 0) != TSR_STATUS_OK)
+        fail_msg("%s", tsr_message());
+    tsr_weights *w = tsr_weights_open(path);
+    assert_non_null(w);
+    return w;
+}
+
+static void assert_same_networks(const tsr_vit *a, const tsr_vit *b)
+{
+    tsr_module_list *x = tsr_module_state(&a->module), *y = tsr_module_state(&b->module);
+    assert_int_equal(x->n, y->n);
+    for (int64_t i = 0; i < x->n; i++) {
+        assert_string_equal(x->at[i].name, y->at[i].name);
+        assert_same_tensor(x->at[i].tensor, y->at[i].tensor);
+    }
+    tsr_module_list_free(&x);
+    tsr_module_list_free(&y);
+}
+
+static void test_import__every_map_works_both_ways(void **state)
+{
+    int n_maps;
+    const tsr_name_map *maps = tsr_name_maps(&n_maps);
+    assert_int_equal(n_maps, 9);
+    for (int m = 0; m < n_maps; m++) {
+        for (int pooling = 0; pooling < 2; pooling++) {
+            if (pooling && !knows(&maps[m], "fc_norm.weight")) continue;
+            tsr_scope scope = tsr_scope_open();
+            tsr_vit *vit = make_vit(&maps[m], pooling);
+            n_list = 0;
+            put_network(vit, &maps[m], "model.");
+            tsr_weights *w = write_list(state);
+            tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+            if (i == NULL) fail_msg("%s: %s", maps[m].name, tsr_message());
+            assert_string_equal(i->map->name, maps[m].name);
+            assert_string_equal(i->prefix, "model.");
+            assert_int_equal(i->counts[TSR_IMPORT_LOADED], i->n);
+            assert_true(i->vit->config.eps == maps[m].eps);
+            assert_same_networks(i->vit, vit);
+            tsr_import_free(&i);
+            assert_null(i);
+            tsr_weights_close(&w);
+            tsr_module_free(&vit);
+            tsr_scope_close(&scope, TSR_NO_TENSORS);
+        }
+    }
+    assert_null(tsr_name_map_find("resnet"));
+}
+
+/* Names of theirs lead to the rule that leads to them. */
+static void test_import__names_are_unique(void **state)
+{
+    (void)state;
+    int n_maps;
+    const tsr_name_map *maps = tsr_name_maps(&n_maps);
+    for (int m = 0; m < n_maps; m++) {
+        for (int k = 0; k < maps[m].n; k++) {
+            const tsr_name_rule *rule = &maps[m].rules[k];
+            char theirs[TSR_NAME_BYTES], ours[TSR_NAME_BYTES];
+            if (rule->theirs == NULL) continue;
+            snprintf(theirs, sizeof theirs, "%s", rule->theirs);
+            char *mark = strchr(theirs, '#');
+            if (mark != NULL) *mark = '7';
+            assert_ptr_equal(tsr_name_to_ours(&maps[m], theirs, ours), rule);
+            assert_true((strstr(ours, "blocks.7.") != NULL) == (mark != NULL));
+        }
+    }
+    char ours[TSR_NAME_BYTES];
+    const tsr_name_map *ibot = tsr_name_map_find("ibot");
+    assert_non_null(tsr_name_to_ours(ibot, "blocks.11.norm1.weight", ours));
+    assert_string_equal(ours, "blocks.11.norm1.weight");
+    assert_null(tsr_name_to_ours(ibot, "blocks.01.norm1.weight", ours));
+    assert_null(tsr_name_to_ours(ibot, "blocks..norm1.weight", ours));
+    assert_null(tsr_name_to_ours(ibot, "blocks.1.norm1.weights", ours));
+    assert_null(tsr_name_to_ours(ibot, "head.weight", ours));
+}
+
+static void test_import__finds_the_network_among_others(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("ibot");
+    tsr_vit *vit = make_vit(map, false);
+    n_list = 0;
+    put_network(vit, map, "teacher.backbone.");
+    put_network(vit, map, "student.module.backbone.");
+    add("teacher.head.", "last_layer.weight", tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2)));
+    tsr_weights *w = write_list(state);
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+    assert_non_null(i);
+    assert_string_equal(i->prefix, "teacher.backbone.");
+    assert_int_equal(i->elsewhere, (n_list - 1) / 2 + 1);
+    assert_int_equal(i->counts[TSR_IMPORT_UNUSED], 0);
+    tsr_import_free(&i);
+    i = tsr_import_open(w, &(tsr_import_options){.heads = 2, .prefix = "student.module.backbone."});
+    assert_non_null(i);
+    assert_string_equal(i->prefix, "student.module.backbone.");
+    tsr_import_free(&i);
+    assert_null(tsr_import_open(w, &(tsr_import_options){.heads = 2, .prefix = "model."}));
+    assert_failed(TSR_STATUS_ARGUMENT, "no network has this prefix; there are: '");
+    assert_null(tsr_import_open(w, &(tsr_import_options){.map = "resnet"}));
+    assert_failed(TSR_STATUS_ARGUMENT, "there are no names called \"resnet\"");
+    assert_null(tsr_import_open(w, &(tsr_import_options){.map = "torchvision"}));
+    assert_failed(TSR_STATUS_ARGUMENT, "no vision transformer in the file");
+    tsr_weights_close(&w);
+
+    n_list = 0;
+    put_network(vit, map, "a.");
+    put_network(vit, map, "b.");
+    w = write_list(state);
+    assert_null(tsr_import_open(w, &(tsr_import_options){.heads = 2}));
+    assert_failed(TSR_STATUS_ARGUMENT, "several networks; name one by its prefix: 'a.', 'b.'");
+    tsr_weights_close(&w);
+    tsr_module_free(&vit);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+static void test_import__resizes_the_position_embedding(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("ibot");
+    tsr_vit *vit = make_vit(map, false);
+    n_list = 0;
+    put_network(vit, map, "");
+    tsr_weights *w = write_list(state);
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = 2, .image_size = 20});
+    assert_non_null(i);
+    assert_int_equal(i->counts[TSR_IMPORT_RESIZED], 1);
+    assert_int_equal(i->vit->config.image_size, 20);
+    tsr_tensor *wanted =
+        tsr_vit_resize_position(tsr_detach(vit->pos_embed), 3, 5, 5, TSR_POSITION_OFFSET);
+    assert_same_tensor(i->vit->pos_embed, tsr_tensor_packed(wanted));
+    tsr_import_free(&i);
+    tsr_weights_close(&w);
+
+    /* Without a row for the class token, as timm's DeiT III: that row is zero. */
+    for (int k = 0; k < n_list; k++) {
+        if (strcmp(names[k], "pos_embed") == 0)
+            list[k].tensor = tsr_slice(tsr_detach(vit->pos_embed), 1, 1, 10, 1);
+    }
+    w = write_list(state);
+    i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+    assert_non_null(i);
+    for (int64_t k = 0; k < 10 * 12; k++) {
+        double got = tsr_tensor_get(i->vit->pos_embed, k);
+        assert_true(got == (k < 12 ? 0.0 : tsr_tensor_get(vit->pos_embed, k)));
+    }
+    tsr_import_free(&i);
+    tsr_weights_close(&w);
+    tsr_module_free(&vit);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+static void test_import__accounts_for_every_tensor(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("ibot");
+    tsr_vit *vit = make_vit(map, false);
+    n_list = 0;
+    put_network(vit, map, "");
+    int64_t all = n_list;
+    add("", "head.weight", tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(3, 12)));
+    for (int k = 0; k < n_list; k++) {
+        if (strcmp(names[k], "norm.bias") == 0) list[k] = list[--n_list];
+    }
+    tsr_weights *w = write_list(state);
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+    assert_non_null(i);
+    assert_int_equal(i->n, all + 1);
+    assert_int_equal(i->counts[TSR_IMPORT_LOADED], all - 1);
+    assert_int_equal(i->counts[TSR_IMPORT_UNUSED], 1);
+    assert_int_equal(i->counts[TSR_IMPORT_MISSING], 1);
+    for (int64_t k = 0; k < i->n; k++) {
+        if (i->lines[k].kind == TSR_IMPORT_UNUSED)
+            assert_string_equal(i->lines[k].theirs, "head.weight");
+        if (i->lines[k].kind == TSR_IMPORT_MISSING)
+            assert_string_equal(i->lines[k].ours, "norm.bias");
+    }
+    for (int64_t k = 0; k < 12; k++) assert_true(tsr_tensor_get(i->vit->norm->bias, k) == 0.0);
+    tsr_import_free(&i);
+    tsr_weights_close(&w);
+    tsr_module_free(&vit);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+static void test_import__refuses_what_cannot_be_run(void **state)
+{
+    static const struct {
+        const char *name; /* one more, or one instead */
+        tsr_shape shape;
+        const char *message;
+    } cases[] = {
+        {"reg_token", {3, {1, 4, 12}}, "'reg_token': this network has register tokens"},
+        {"dist_token", {3, {1, 1, 12}}, "a distillation token"},
+        {"blocks.0.attn.relative_position_bias_table", {2, {9, 2}}, "relative position biases"},
+        {"blocks.0.mlp.w12.weight", {2, {9, 2}}, "gated MLPs (SwiGLU)"},
+        {"pre_logits.fc.weight", {2, {9, 2}}, "a pre-logits layer"},
+        {"norm_pre.weight", {1, {12}}, "a norm before its first block"},
+        {"blocks.0.attn.q_norm.weight", {1, {6}}, "norms of queries and keys"},
+        {"patch_embed.proj.weight", {4, {12, 3, 4, 5}}, "[12, 3, 4, 5], expected [D, 3, P, P]"},
+        {"patch_embed.proj.weight", {4, {12, 1, 4, 4}}, "pictures with three colours"},
+        {"pos_embed", {3, {1, 12, 12}}, "[1, 12, 12], expected [1, 1 + N, 12] with a square"},
+        {"pos_embed", {3, {1, 10, 11}}, "[1, 10, 11], expected [1, 1 + N, 12] with a square"},
+        {"pos_embed", {2, {10, 12}}, "with a square number N"},
+        {"blocks.0.mlp.fc2.weight",
+         {2, {12, 14}},
+         "the first MLP has weights [28, 12] and [12, 14]"},
+        {"blocks.1.mlp.fc2.weight",
+         {2, {12, 14}},
+         "'blocks.1.mlp.fc2.weight' has shape [12, 14], expected [12, 28]"},
+        {"cls_token", {3, {1, 2, 12}}, "'cls_token' has shape [1, 2, 12], expected [1, 1, 12]"},
+    };
+    const tsr_name_map *map = tsr_name_map_find("ibot");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tsr_scope scope = tsr_scope_open();
+        tsr_vit *vit = make_vit(map, false);
+        n_list = 0;
+        put_network(vit, map, "");
+        int k = 0;
+        while (k < n_list && strcmp(names[k], cases[i].name) != 0) k++;
+        tsr_tensor *t = tsr_zeros(TSR_DTYPE_F32, cases[i].shape);
+        if (k < n_list) {
+            list[k].tensor = t;
+        } else {
+            add("", cases[i].name, t);
+        }
+        tsr_weights *w = write_list(state);
+        tsr_import *import = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+        if (import != NULL) fail_msg("imported; wanted '%s'", cases[i].message);
+        assert_failed(TSR_STATUS_ARGUMENT, cases[i].message);
+        tsr_weights_close(&w);
+        tsr_module_free(&vit);
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+    }
+}
+
+static void test_import__asks_for_heads_and_for_floats(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("ibot");
+    tsr_vit *vit = make_vit(map, false);
+    n_list = 0;
+    put_network(vit, map, "");
+    tsr_weights *w = write_list(state);
+    assert_null(tsr_import_open(w, &(tsr_import_options){0}));
+    assert_failed(TSR_STATUS_ARGUMENT, "give --heads, a divisor of it");
+    assert_null(tsr_import_open(w, &(tsr_import_options){.heads = 5}));
+    assert_failed(TSR_STATUS_ARGUMENT, "give --heads, a divisor of it");
+    tsr_weights_close(&w);
+    for (int k = 0; k < n_list; k++) {
+        if (strcmp(names[k], "norm.bias") == 0)
+            list[k].tensor = tsr_zeros(TSR_DTYPE_I64, TSR_SHAPE(12));
+    }
+    w = write_list(state);
+    assert_null(tsr_import_open(w, &(tsr_import_options){.heads = 2}));
+    assert_failed(TSR_STATUS_DTYPE, "'norm.bias' is i64, expected floating point");
+    tsr_weights_close(&w);
+
+    /* A patch embedding that promises far more than the file holds. */
+    n_list = 0;
+    add("", "patch_embed.proj.weight", tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(8192, 3, 1, 1)));
+    add("", "pos_embed", tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(1, 2, 8192)));
+    add("", "blocks.0.mlp.fc1.weight", tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(1, 8192)));
+    add("", "blocks.0.mlp.fc2.weight", tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(8192, 1)));
+    w = write_list(state);
+    assert_null(tsr_import_open(w, &(tsr_import_options){0}));
+    assert_failed(TSR_STATUS_ARGUMENT, "the file holds 0.1 M of the 268.5 M parameters");
+    tsr_weights_close(&w);
+    tsr_module_free(&vit);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+#define unit(f) cmocka_unit_test_setup_teardown(f, open_directory, close_directory)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        unit(test_import__every_map_works_both_ways),
+        unit(test_import__names_are_unique),
+        unit(test_import__finds_the_network_among_others),
+        unit(test_import__resizes_the_position_embedding),
+        unit(test_import__accounts_for_every_tensor),
+        unit(test_import__refuses_what_cannot_be_run),
+        unit(test_import__asks_for_heads_and_for_floats),
+    };
+    return cmocka_run_group_tests(tests, NULL, trim_pool);
+}
