@@ -5,7 +5,6 @@
 #include "recipes/recipes.h"
 
 #include <stddef.h>
-#include <stdio.h>
 
 /* 1. Options: a struct, and a table that says what each is. */
 struct options {
@@ -105,7 +104,17 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
     return value;
 }
 
-/* 5. The recipe is a value. */
+/* 5. The recipe is a value. What differs from the defaults of all runs is said with its source; presets come on top. */
+static const tsr_default defaults[] = {
+    {"momentum-teacher", "0.996", "BYOL, section 3.3"},
+    {"momentum-teacher-end", "1", "BYOL, section 3.3"},
+};
+
+static const tsr_preset presets[] = {
+    {"tiny", "a small network for Fashion-MNIST",
+     "image-size=28 patch-size=7 dim=48 depth=2 heads=3 epochs=1 warmup-epochs=0.1"},
+};
+
 static const tsr_recipe byol = {
     .name = "byol",
     .title = "one view's features regress those of the other",
@@ -113,36 +122,19 @@ static const tsr_recipe byol = {
     .options = option_table,
     .n_options = sizeof option_table / sizeof option_table[0],
     .options_size = sizeof(struct options),
+    .defaults = defaults,
+    .n_defaults = sizeof defaults / sizeof defaults[0],
+    .presets = presets,
+    .n_presets = sizeof presets / sizeof presets[0],
     .views = views,
     .build = build,
     .loss = loss,
     .release = release,
 };
 
-/* recipe DATA OUT: trains for one epoch. */
+/* 6. The program: recipe pretrain byol --data DIR --out DIR; --help says the rest. */
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: recipe DATA OUT\n");
-        return 2;
-    }
-    int n;
-    tsr_train_options train = {0};
-    struct options options = {0};
-    const tsr_option *table = tsr_train_option_table(&n);
-    tsr_options_default(table, n, &train);
-    tsr_options_default(option_table, byol.n_options, &options);
-    train.image_size = 28;
-    train.patch_size = 7;
-    train.dim = 48;
-    train.depth = 2;
-    train.heads = 3;
-    train.epochs = 1;
-    train.warmup_epochs = 0.1;
-    tsr_run_options run = {.data = argv[1], .out = argv[2], .stop_after = 20};
-    if (tsr_run(&byol, &train, &options, &run, NULL) != TSR_STATUS_OK) {
-        fprintf(stderr, "recipe: %s\n", tsr_message());
-        return 1;
-    }
-    return 0;
+    static const tsr_recipe *const recipes[] = {&byol};
+    return tsr_main(argc, argv, recipes, 1);
 }
