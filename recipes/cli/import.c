@@ -162,10 +162,10 @@ static void describe(char *text, size_t bytes)
     size_t used = (size_t)snprintf(
         text, bytes,
         "Makes a checkpoint of a vision transformer that another program trained, for knn, linear,\n"
-        "features, attention, inspect and `pretrain --init`. FILE is a PyTorch file (.pth, .pt), a\n"
-        "safetensors file or a checkpoint; its content says which. What network it is, the tensors\n"
-        "say. All tensors are listed; those that are left over or lacking are an error unless\n"
-        "--allow names them. Nothing in FILE is executed (docs/weights.md). Names that are known:\n");
+        "features, attention and inspect. FILE is a PyTorch file (.pth, .pt), a safetensors file or\n"
+        "a checkpoint; its content says which. What network it is, the tensors say. All tensors are\n"
+        "listed; those left over or lacking are an error unless --allow names them. Nothing in FILE\n"
+        "is executed (docs/weights.md). Names that are known:\n");
     for (int i = 0; i < n && used < bytes; i++) {
         used += (size_t)snprintf(text + used, bytes - used, "  %-22s %s%s", maps[i].name,
                                  maps[i].about, i + 1 < n ? "\n" : "");
@@ -197,7 +197,7 @@ int cli_import(int argc, char **argv)
     if (status >= 0) return status;
     if (f.out == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--out is needed");
-        return CLI_USAGE;
+        return cli_usage_error(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     run(arguments.positional[0], &f);

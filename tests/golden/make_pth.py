@@ -45,3 +45,29 @@ with zipfile.ZipFile(folder + '/torch_big_endian.pth') as old:
 with zipfile.ZipFile(folder + '/torch_big_endian.pth', 'w') as new:
     for name, data in entries:
         new.writestr(zipfile.ZipInfo(name), b'big' if name.endswith('/byteorder') else data)
+
+
+class Network(torch.nn.Module):
+    """The parameters of a ViT of dim 8, depth 1, patch 4, 8 pixels, under timm's and the authors' names."""
+
+    def __init__(self):
+        super().__init__()
+        block = torch.nn.Module()
+        block.norm1, block.norm2 = torch.nn.LayerNorm(8), torch.nn.LayerNorm(8)
+        block.attn, block.mlp, self.patch_embed = torch.nn.Module(), torch.nn.Module(), torch.nn.Module()
+        block.attn.qkv, block.attn.proj = torch.nn.Linear(8, 24), torch.nn.Linear(8, 8)
+        block.mlp.fc1, block.mlp.fc2 = torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)
+        self.cls_token = torch.nn.Parameter(torch.randn(1, 1, 8))
+        self.pos_embed = torch.nn.Parameter(torch.randn(1, 5, 8))
+        self.patch_embed.proj = torch.nn.Conv2d(3, 8, 4, 4)
+        self.blocks, self.norm = torch.nn.ModuleList([block]), torch.nn.LayerNorm(8)
+
+
+# As a run of the authors' iBOT leaves it.
+torch.manual_seed(0)
+network = Network().half().state_dict()
+torch.save({
+    'student': {'module.backbone.' + name: t for name, t in network.items()},
+    'teacher': {'backbone.' + name: t for name, t in network.items()} | {'head.mlp.weight': torch.ones(2)},
+    'epoch': 3, 'args': argparse.Namespace(arch='vit_small'),
+}, folder + '/torch_vit.pth')
