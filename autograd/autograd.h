@@ -272,6 +272,36 @@ TSR_API void tsr_origin_pop(void);
  */
 typedef struct tsr_node tsr_node;
 
+/* A member of an op's block, by the name that it is told under to those who read what ran (traces, below). */
+typedef struct tsr_field {
+    const char *name; /* NULL ends the list */
+    enum {
+        TSR_FIELD_KIND_BOOL = 0,
+        TSR_FIELD_KIND_INT, /* also enums */
+        TSR_FIELD_KIND_INT64,
+        TSR_FIELD_KIND_DOUBLE,
+        TSR_FIELD_KIND_SHAPE,
+    } kind;
+    size_t offset, bytes; /* of the member: one element, or an array */
+} tsr_field;
+
+/* TSR_FIELD(struct slice, "start", start): the kind is that of the member's type, or of its elements. */
+#define TSR_FIELD(block, name, member)                                                               \
+    {                                                                                                \
+        name,                                                                                      \
+            _Generic(((block *)0)->member,                                                         \
+                     bool: TSR_FIELD_KIND_BOOL,                                                    \
+                     int: TSR_FIELD_KIND_INT,                                                      \
+                     int *: TSR_FIELD_KIND_INT,                                                    \
+                     unsigned: TSR_FIELD_KIND_INT,                                                 \
+                     int64_t: TSR_FIELD_KIND_INT64,                                                \
+                     int64_t *: TSR_FIELD_KIND_INT64,                                              \
+                     double: TSR_FIELD_KIND_DOUBLE,                                                \
+                     double *: TSR_FIELD_KIND_DOUBLE,                                              \
+                     tsr_shape: TSR_FIELD_KIND_SHAPE),                                             \
+            offsetof(block, member), sizeof(((block *)0)->member) \
+    }
+
 typedef struct tsr_op {
     const char *name;
     size_t block_size; /* bytes of the typed block that backward and definition read; 0: none */
@@ -281,6 +311,8 @@ typedef struct tsr_op {
                      tsr_tensor **grad_inputs);
     /* Fused ops: outputs[o] as a graph of primitives. */
     void (*definition)(const void *block, tsr_tensors inputs, tsr_tensor **outputs);
+    /* What of the block is not told by the shapes of inputs and outputs; ends with {0}. NULL: nothing. */
+    const tsr_field *fields;
 } tsr_op;
 
 /*
@@ -295,6 +327,32 @@ TSR_API const void *tsr_node_block(const tsr_node *node);
 TSR_API tsr_tensor *tsr_node_saved(const tsr_node *node, int i);
 TSR_API tsr_tensor *tsr_node_input(const tsr_node *node, int i); /* fused ops only */
 TSR_API bool tsr_node_wants(const tsr_node *node, int i);
+
+/* ------------------------------------------------------------------ traces ------------------------------------------ */
+
+/*
+ * All that ran on this thread while the trace was open, whether or not it needs a gradient and whether or not recording is
+ * on, in order and with all tensors (kept until the trace is closed). What is not an operator is not in it: a loop over
+ * tsr_tensor_data(), a tsr_detach() (whose result is its argument's storage). Traces nest: the innermost gets the steps.
+ */
+typedef struct tsr_trace tsr_trace;
+
+typedef struct tsr_step {
+    const tsr_op *op;
+    const void *block;
+    tsr_tensors inputs, saved, outputs; /* as they were given to tsr_record() */
+} tsr_step;
+
+TSR_API tsr_trace *tsr_trace_open(void);
+TSR_API void tsr_trace_end(tsr_trace *trace); /* no more steps are added */
+TSR_API void tsr_trace_close(tsr_trace **trace);
+TSR_API int64_t tsr_trace_length(const tsr_trace *trace);
+TSR_API const tsr_step *tsr_trace_at(const tsr_trace *trace,
+                                     int64_t i); /* NULL when out of range */
+/* A field of the step's block, element i of it; 0 and ARGUMENT or DTYPE where there is none. Integers, enums and bools. */
+TSR_API int64_t tsr_step_int(const tsr_step *step, const char *field, int i);
+TSR_API double tsr_step_double(const tsr_step *step, const char *field, int i);
+TSR_API tsr_shape tsr_step_shape(const tsr_step *step, const char *field);
 
 /* ------------------------------------------------------------------ checks and derivatives -------------------------- */
 

@@ -123,6 +123,12 @@ void tsr_tape__truncate(tsr_tape *tape, int64_t n);
 void tsr_node__release(tsr_node *node);
 bool tsr_anomaly__on(void);
 
+/* ---- trace.c ---- */
+
+/* Adds a step to the open trace; true where there is none. */
+bool tsr_trace__add(const tsr_op *op, const void *block, tsr_tensors inputs, tsr_tensors saved,
+                    tsr_tensors outputs);
+
 /* ---- backward.c ---- */
 
 bool tsr_walk__needs(const tsr_walk *walk, int32_t slot);

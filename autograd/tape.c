@@ -360,6 +360,7 @@ static tsr_tensor *record(const tsr_op *op, const void *block, tsr_tensors input
         if (outputs.at[i] == NULL) return NULL;
     }
     if (anomaly && !outputs_are_finite(current_tape, op, outputs)) return NULL;
+    if (!tsr_trace__add(op, block, inputs, saved, outputs)) return NULL;
     tsr_tape *tape = tsr_tape_current();
     if (tape == NULL || op->backward == NULL) return outputs.at[0];
     if (!always && !tsr_needs_grad(inputs)) return outputs.at[0];

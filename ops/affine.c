@@ -21,8 +21,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_affine(grad_outputs[0], s->scale, 0.0);
 }
 
+static const tsr_field fields[] = {
+    TSR_FIELD(struct affine, "scale", scale), TSR_FIELD(struct affine, "shift", shift), {0}};
+
 static const tsr_op op = {
-    .name = "affine", .block_size = sizeof(struct affine), .backward = backward};
+    .name = "affine", .block_size = sizeof(struct affine), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_affine(tsr_tensor *x, double scale, double shift)
 {

@@ -1,14 +1,23 @@
 /* y = the index of the largest of x along one dimension, the first of equals, the first NaN if there is one. No gradient. */
+#include "ops/dims.h"
 #include "ops/extremum.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
 
-static const tsr_op op = {.name = "argmax"};
+struct argmax {
+    int dim;
+};
+
+static const tsr_field fields[] = {TSR_FIELD(struct argmax, "dim", dim), {0}};
+
+static const tsr_op op = {.name = "argmax", .block_size = sizeof(struct argmax), .fields = fields};
 
 tsr_tensor *tsr_argmax(tsr_tensor *x, int dim, bool keepdim)
 {
     tsr_tensor *y = tsr_extremum__find(op.name, x, dim, keepdim, true, true);
-    return tsr_record(&op, NULL, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
+    if (y == NULL) return NULL;
+    struct argmax s = {tsr_dims__index(op.name, "dim", dim, tsr_tensor_ndim(x))};
+    return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }
 
 struct sample_args {

@@ -40,10 +40,17 @@ static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outpu
     outputs[0] = tsr_resample__definition(make, block, inputs.at[0]);
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct avg_pool2d, "kernel", windows.kernel),
+                                   TSR_FIELD(struct avg_pool2d, "stride", windows.stride),
+                                   TSR_FIELD(struct avg_pool2d, "padding", windows.padding),
+                                   TSR_FIELD(struct avg_pool2d, "exclude_padding", exclude_padding),
+                                   {0}};
+
 static const tsr_op op = {.name = "avg_pool2d",
                           .block_size = sizeof(struct avg_pool2d),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .fields = fields};
 
 tsr_tensor *tsr_avg_pool2d(tsr_tensor *x, const tsr_pool_options *options)
 {

@@ -33,8 +33,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_where(tsr_ge(x, tsr_scalar(dtype, s->lo)), passed, zero);
 }
 
+static const tsr_field fields[] = {
+    TSR_FIELD(struct clamp, "lo", lo), TSR_FIELD(struct clamp, "hi", hi), {0}};
+
 static const tsr_op op = {
-    .name = "clamp", .block_size = sizeof(struct clamp), .backward = backward};
+    .name = "clamp", .block_size = sizeof(struct clamp), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_clamp(tsr_tensor *x, double lo, double hi)
 {

@@ -57,8 +57,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     }
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct concat, "dim", dim), {0}};
+
 static const tsr_op op = {
-    .name = "concat", .block_size = sizeof(struct concat), .backward = backward};
+    .name = "concat", .block_size = sizeof(struct concat), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_concat(tsr_tensors parts, int dim)
 {

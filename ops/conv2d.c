@@ -60,10 +60,18 @@ static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outpu
     outputs[0] = y;
 }
 
+static const tsr_field fields[] = {TSR_FIELD(tsr_convolution, "kernel", windows.kernel),
+                                   TSR_FIELD(tsr_convolution, "stride", windows.stride),
+                                   TSR_FIELD(tsr_convolution, "padding", windows.padding),
+                                   TSR_FIELD(tsr_convolution, "dilation", windows.dilation),
+                                   TSR_FIELD(tsr_convolution, "groups", groups),
+                                   {0}};
+
 static const tsr_op op = {.name = "conv2d",
                           .block_size = sizeof(tsr_convolution),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .fields = fields};
 
 tsr_tensor *tsr_conv2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
                        const tsr_conv_options *options)

@@ -62,10 +62,18 @@ static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outpu
     outputs[0] = y;
 }
 
+static const tsr_field fields[] = {TSR_FIELD(tsr_convolution, "kernel", windows.kernel),
+                                   TSR_FIELD(tsr_convolution, "stride", windows.stride),
+                                   TSR_FIELD(tsr_convolution, "padding", windows.padding),
+                                   TSR_FIELD(tsr_convolution, "dilation", windows.dilation),
+                                   TSR_FIELD(tsr_convolution, "groups", groups),
+                                   {0}};
+
 static const tsr_op op = {.name = "conv_transpose2d",
                           .block_size = sizeof(tsr_convolution),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .fields = fields};
 
 /* The size of the image that x's places are the windows of. */
 static bool place(const tsr_tensor *x, const tsr_conv_options *options, tsr_windows *w)

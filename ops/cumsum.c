@@ -63,8 +63,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = cumsum(grad_outputs[0], &s);
 }
 
+static const tsr_field fields[] = {
+    TSR_FIELD(struct cumsum, "dim", dim), TSR_FIELD(struct cumsum, "reverse", from_the_back), {0}};
+
 static const tsr_op op = {
-    .name = "cumsum", .block_size = sizeof(struct cumsum), .backward = backward};
+    .name = "cumsum", .block_size = sizeof(struct cumsum), .backward = backward, .fields = fields};
 
 static tsr_tensor *cumsum(tsr_tensor *x, const struct cumsum *s)
 {

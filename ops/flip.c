@@ -16,7 +16,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_flip(grad_outputs[0], s->dim);
 }
 
-static const tsr_op op = {.name = "flip", .block_size = sizeof(struct flip), .backward = backward};
+static const tsr_field fields[] = {TSR_FIELD(struct flip, "dim", dim), {0}};
+
+static const tsr_op op = {
+    .name = "flip", .block_size = sizeof(struct flip), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_flip(tsr_tensor *x, int dim)
 {

@@ -47,8 +47,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_scatter_add(grad_outputs[0], s->dim, tsr_node_saved(node, 0), s->n);
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct gather, "dim", dim), {0}};
+
 static const tsr_op op = {
-    .name = "gather", .block_size = sizeof(struct gather), .backward = backward};
+    .name = "gather", .block_size = sizeof(struct gather), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_gather(tsr_tensor *x, int dim, tsr_tensor *index)
 {

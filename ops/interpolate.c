@@ -115,10 +115,18 @@ static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outpu
     outputs[0] = tsr_resample__definition(make, block, inputs.at[0]);
 }
 
+static const tsr_field fields[] = {
+    TSR_FIELD(struct interpolate, "mode", options.mode),
+    TSR_FIELD(struct interpolate, "align_corners", options.align_corners),
+    TSR_FIELD(struct interpolate, "antialias", options.antialias),
+    TSR_FIELD(struct interpolate, "scale", options.scale),
+    {0}};
+
 static const tsr_op op = {.name = "interpolate",
                           .block_size = sizeof(struct interpolate),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .fields = fields};
 
 static bool options_are_sound(const struct interpolate *s)
 {

@@ -102,10 +102,13 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
     outputs[0] = y;
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct layer_norm, "eps", eps), {0}};
+
 static const tsr_op op = {.name = "layer_norm",
                           .block_size = sizeof(struct layer_norm),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .fields = fields};
 
 tsr_tensor *tsr_layer_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps)
 {

@@ -119,10 +119,13 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **out)
     out[0] = s->keepdim ? y : tsr_squeeze(y, s->dim);
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct logsumexp, "dim", dim), {0}};
+
 static const tsr_op op = {.name = "logsumexp",
                           .block_size = sizeof(struct logsumexp),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .fields = fields};
 
 tsr_tensor *tsr_logsumexp(tsr_tensor *x, int dim, bool keepdim)
 {

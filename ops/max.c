@@ -17,7 +17,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_extremum__backward(node, grad_outputs[0], s->dim);
 }
 
-static const tsr_op op = {.name = "max", .block_size = sizeof(struct max), .backward = backward};
+static const tsr_field fields[] = {TSR_FIELD(struct max, "dim", dim), {0}};
+
+static const tsr_op op = {
+    .name = "max", .block_size = sizeof(struct max), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_max(tsr_tensor *x, int dim, bool keepdim)
 {

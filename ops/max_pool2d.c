@@ -48,8 +48,15 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_reshape(dx, TSR_SHAPE(batch, channels, w->in[0], w->in[1]));
 }
 
-static const tsr_op op = {
-    .name = "max_pool2d", .block_size = sizeof(tsr_windows), .backward = backward};
+static const tsr_field fields[] = {TSR_FIELD(tsr_windows, "kernel", kernel),
+                                   TSR_FIELD(tsr_windows, "stride", stride),
+                                   TSR_FIELD(tsr_windows, "padding", padding),
+                                   {0}};
+
+static const tsr_op op = {.name = "max_pool2d",
+                          .block_size = sizeof(tsr_windows),
+                          .backward = backward,
+                          .fields = fields};
 
 tsr_tensor *tsr_max_pool2d(tsr_tensor *x, const tsr_pool_options *options)
 {

@@ -18,7 +18,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_expand(tsr_affine(g, s->scale, 0.0), s->from);
 }
 
-static const tsr_op op = {.name = "mean", .block_size = sizeof(struct mean), .backward = backward};
+static const tsr_field fields[] = {TSR_FIELD(struct mean, "keepdim", keepdim), {0}};
+
+static const tsr_op op = {
+    .name = "mean", .block_size = sizeof(struct mean), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_mean(tsr_tensor *x, const int *dims, int n_dims, bool keepdim)
 {

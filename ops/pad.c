@@ -7,6 +7,7 @@
 
 struct pad {
     int64_t before[TSR_MAX_DIMS], after[TSR_MAX_DIMS]; /* of the gradient: negative */
+    double value;                                      /* which the gradient does not need */
 };
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
@@ -16,7 +17,13 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_pad(grad_outputs[0], s->before, s->after, 0.0);
 }
 
-static const tsr_op op = {.name = "pad", .block_size = sizeof(struct pad), .backward = backward};
+static const tsr_field fields[] = {TSR_FIELD(struct pad, "cut_before", before),
+                                   TSR_FIELD(struct pad, "cut_after", after),
+                                   TSR_FIELD(struct pad, "value", value),
+                                   {0}};
+
+static const tsr_op op = {
+    .name = "pad", .block_size = sizeof(struct pad), .backward = backward, .fields = fields};
 
 /* The part of t that lies in the other tensor too, cut[d] elements after t's first. */
 static tsr_tensor *common(tsr_tensor *t, tsr_shape shape, const int64_t *cut)
@@ -31,7 +38,7 @@ static tsr_tensor *common(tsr_tensor *t, tsr_shape shape, const int64_t *cut)
 tsr_tensor *tsr_pad(tsr_tensor *x, const int64_t *before, const int64_t *after, double value)
 {
     if (x == NULL) return NULL;
-    struct pad s = {{0}, {0}};
+    struct pad s = {.value = value};
     tsr_shape from = tsr_tensor_shape(x), shape = from, inside = from;
     for (int d = 0; d < from.ndim; d++) {
         int64_t b = before[d], a = after[d];

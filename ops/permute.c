@@ -16,8 +16,12 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_permute(grad_outputs[0], s->inverse);
 }
 
-static const tsr_op op = {
-    .name = "permute", .block_size = sizeof(struct permute), .backward = backward};
+static const tsr_field fields[] = {TSR_FIELD(struct permute, "inverse", inverse), {0}};
+
+static const tsr_op op = {.name = "permute",
+                          .block_size = sizeof(struct permute),
+                          .backward = backward,
+                          .fields = fields};
 
 tsr_tensor *tsr_permute(tsr_tensor *x, const int *dims)
 {

@@ -15,7 +15,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_roll(grad_outputs[0], s->dim, s->back);
 }
 
-static const tsr_op op = {.name = "roll", .block_size = sizeof(struct roll), .backward = backward};
+static const tsr_field fields[] = {
+    TSR_FIELD(struct roll, "dim", dim), TSR_FIELD(struct roll, "back", back), {0}};
+
+static const tsr_op op = {
+    .name = "roll", .block_size = sizeof(struct roll), .backward = backward, .fields = fields};
 
 /* n entries of x along dim, from x's entry `from` to y's entry `to`. */
 static bool move(tsr_tensor *y, int64_t to, tsr_tensor *x, int64_t from, int dim, int64_t n)

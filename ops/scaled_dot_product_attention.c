@@ -417,13 +417,17 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     if (t.wants[3]) grad_inputs[3] = tsr_sum_to(grads[3], tsr_tensor_shape(in[3]));
 }
 
+static tsr_tensor *scores(const struct attention *s, tsr_tensors in)
+{
+    tsr_tensor *y = tsr_matmul(in.at[0], tsr_transpose(in.at[1], -2, -1));
+    y = tsr_affine(y, s->scale, 0.0);
+    return in.at[3] != NULL ? tsr_add(y, in.at[3]) : y;
+}
+
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
     const struct attention *s = block;
-    tsr_tensor *scores = tsr_matmul(in.at[0], tsr_transpose(in.at[1], -2, -1));
-    scores = tsr_affine(scores, s->scale, 0.0);
-    if (in.at[3] != NULL) scores = tsr_add(scores, in.at[3]);
-    tsr_tensor *weights = tsr_dropout(tsr_softmax(scores, -1), s->dropout, s->rng);
+    tsr_tensor *weights = tsr_dropout(tsr_softmax(scores(s, in), -1), s->dropout, s->rng);
     outputs[0] = tsr_matmul(weights, in.at[2]);
 }
 
@@ -431,6 +435,16 @@ static const tsr_op op = {.name = name,
                           .block_size = sizeof(struct attention),
                           .backward = backward,
                           .definition = definition};
+
+/* softmax(S), handed out without gradient: an op of its own for those who read what ran. */
+static void weights_definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
+{
+    outputs[0] = tsr_softmax(scores(block, in), -1);
+}
+
+static const tsr_op weights_op = {.name = "attention_weights",
+                                  .block_size = sizeof(struct attention),
+                                  .definition = weights_definition};
 
 tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v,
                                              tsr_tensor *bias, const tsr_attention_options *options,
@@ -451,6 +465,7 @@ tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_t
     if (weights != NULL) w = tsr_empty(p.dtype, matrix_shape(&p, p.m, p.n));
     if (weights == NULL || w != NULL) y = forward(in, &s, &p, &stats, w);
     y = tsr_record(&op, &s, in, TSR_TENSORS(stats), TSR_TENSORS(y));
+    if (w != NULL) w = tsr_record(&weights_op, &s, in, TSR_NO_TENSORS, TSR_TENSORS(w));
     tsr_scope_close(&scope, TSR_TENSORS(y, w));
     if (weights != NULL && y != NULL) *weights = w;
     return y;

@@ -53,8 +53,13 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = place(grad_outputs[0], tsr_node_block(node));
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct slice, "dim", dim),
+                                   TSR_FIELD(struct slice, "start", start),
+                                   TSR_FIELD(struct slice, "step", step),
+                                   {0}};
+
 static const tsr_op op = {
-    .name = "slice", .block_size = sizeof(struct slice), .backward = backward};
+    .name = "slice", .block_size = sizeof(struct slice), .backward = backward, .fields = fields};
 
 static tsr_tensor *slice(tsr_tensor *x, const struct slice *s)
 {

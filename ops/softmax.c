@@ -77,14 +77,18 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
     outputs[0] = s->logarithm ? tsr_sub(c, tsr_log(sum)) : tsr_div(e, sum);
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct softmax, "dim", dim), {0}};
+
 static const tsr_op softmax_op = {.name = "softmax",
                                   .block_size = sizeof(struct softmax),
                                   .backward = backward,
-                                  .definition = definition};
+                                  .definition = definition,
+                                  .fields = fields};
 static const tsr_op log_softmax_op = {.name = "log_softmax",
                                       .block_size = sizeof(struct softmax),
                                       .backward = backward,
-                                      .definition = definition};
+                                      .definition = definition,
+                                      .fields = fields};
 
 static tsr_tensor *run(const tsr_op *op, tsr_tensor *x, int dim, bool logarithm)
 {

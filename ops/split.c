@@ -28,8 +28,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     tsr_free(parts);
 }
 
+static const tsr_field fields[] = {TSR_FIELD(struct split, "dim", dim), {0}};
+
 static const tsr_op op = {
-    .name = "split", .block_size = sizeof(struct split), .backward = backward};
+    .name = "split", .block_size = sizeof(struct split), .backward = backward, .fields = fields};
 
 tsr_status tsr_split(tsr_tensor *x, int dim, int n, tsr_tensor **parts)
 {

@@ -17,7 +17,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_expand(g, s->from);
 }
 
-static const tsr_op op = {.name = "sum", .block_size = sizeof(struct sum), .backward = backward};
+static const tsr_field fields[] = {TSR_FIELD(struct sum, "keepdim", keepdim), {0}};
+
+static const tsr_op op = {
+    .name = "sum", .block_size = sizeof(struct sum), .backward = backward, .fields = fields};
 
 tsr_tensor *tsr_sum(tsr_tensor *x, const int *dims, int n_dims, bool keepdim)
 {
