@@ -88,9 +88,9 @@ static int remove_run(void **state)
     return nftw(test_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static const char *const commands[] = {"pretrain ibot", "plan ibot", "data ibot",  "knn",
-                                       "linear",        "features",  "attention",  "inspect",
-                                       "gradcheck",     "recipes",   "diff-recipe"};
+static const char *const commands[] = {"pretrain ibot", "plan ibot", "data ibot",   "knn",
+                                       "linear",        "features",  "attention",   "inspect",
+                                       "gradcheck",     "recipes",   "diff-recipe", "import"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* ---- help ---- */
@@ -207,7 +207,7 @@ static void test_cli__manual_has_every_flag(void **state)
         shell(
             "{ for r in $(\"$t\" pretrain --help | sed -n 's/^  \\([a-z][a-z0-9_-]*\\) .*/\\1/p'); "
             "do \"$t\" pretrain $r --help; done; for c in 'plan ibot' 'data ibot' knn linear features "
-            "attention inspect gradcheck; do \"$t\" $c --help; done; } | "
+            "attention inspect gradcheck import recipes diff-recipe; do \"$t\" $c --help; done; } | "
             "sed -n 's/^  \\(--[a-z0-9-]*\\).*/\\1/p' | sort -u "
             "> $d/help; sed -n 's/^\\.B //p' \"$TSR_MAN_PAGE\" | tr -d '\\\\' | cut -d ' ' -f 1 | "
             "grep ^-- | sort -u > $d/man; diff $d/help $d/man && wc -l < $d/man"),
