@@ -48,6 +48,16 @@ tsr_backbone *tsr_backbone_like(const tsr_backbone *m)
     return m == NULL ? NULL : m->methods->like(m);
 }
 
+tsr_status tsr_backbone_recompute(tsr_backbone *m, bool on)
+{
+    if (on && !m->methods->recomputes) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "%s: its blocks cannot be recomputed in backward",
+                        m->module.name);
+    }
+    m->recompute = on;
+    return TSR_STATUS_OK;
+}
+
 void tsr_backbone_describe(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT])
 {
     m->methods->describe(m, text);

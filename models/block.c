@@ -142,3 +142,32 @@ tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_te
     tsr_module_leave_many(&scope, TSR_TENSORS(x, weights != NULL ? *weights : NULL));
     return x;
 }
+
+/* What a block that runs again needs beside x. It is a tensor among the inputs, and so lives as long as the tape's node. */
+struct again {
+    const tsr_transformer_block *block;
+    bool draws;
+    tsr_rng rng;
+};
+
+static void run(tsr_tensors inputs, tsr_tensor **outputs, int n_outputs, void *user)
+{
+    (void)n_outputs;
+    (void)user;
+    const struct again *a = tsr_tensor_data(inputs.at[1]);
+    outputs[0] =
+        tsr_transformer_block_forward(a->block, inputs.at[0], a->draws ? &a->rng : NULL, NULL);
+}
+
+tsr_tensor *tsr_transformer_block_recomputed(const tsr_transformer_block *m, tsr_tensor *x,
+                                             const tsr_rng *rng)
+{
+    if (m == NULL || x == NULL) return NULL;
+    if (tsr_tape_current() == NULL) return tsr_transformer_block_forward(m, x, rng, NULL);
+    struct again a = {.block = m, .draws = rng != NULL};
+    if (rng != NULL) a.rng = *rng;
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *y = NULL, *again = tsr_from(TSR_DTYPE_U8, TSR_SHAPE(sizeof a), &a);
+    if (again != NULL) tsr_recompute(run, NULL, TSR_TENSORS(x, again), &y, 1);
+    return tsr_scope_return(&scope, y);
+}

@@ -289,6 +289,10 @@ tsr_transformer_block_new(const tsr_transformer_block_config *config);
 /* x [B, T, D] -> [B, T, D]. weights as above, may be NULL. */
 TSR_API tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_tensor *x,
                                                   const tsr_rng *rng, tsr_tensor **weights);
+/* The same, keeping of it for backward x alone: the block runs again there (Chen et al. 2016, arXiv
+ * 1604.06174). Values and gradients have the same bits. */
+TSR_API tsr_tensor *tsr_transformer_block_recomputed(const tsr_transformer_block *m, tsr_tensor *x,
+                                                     const tsr_rng *rng);
 
 /* ------------------------------------------------------------------ backbones ----------------- */
 
@@ -324,6 +328,7 @@ typedef struct tsr_backbone_methods {
     tsr_token_grid (*grid)(const tsr_backbone *m, int64_t block, int64_t height, int64_t width);
     tsr_backbone *(*like)(const tsr_backbone *m);
     void (*describe)(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT]);
+    bool recomputes; /* forward and intermediate heed tsr_backbone.recompute */
 } tsr_backbone_methods;
 
 struct tsr_backbone {
@@ -333,6 +338,7 @@ struct tsr_backbone {
     int64_t image_size; /* pixels a side that it was made for; it takes others */
     int64_t token_size; /* pixels a side that a patch token, and a mask's cell, stands for */
     bool class_token;   /* false: the class feature is the mean of the patch tokens */
+    bool recompute;     /* tsr_backbone_recompute() */
 };
 
 /* images [B, C, H, W] of any size -> tokens [B, 1 + N, D]. options may be NULL unless drop path is
@@ -354,6 +360,10 @@ TSR_API tsr_token_grid tsr_backbone_grid(const tsr_backbone *m, int64_t block, i
                                          int64_t width);
 /* A new backbone of the same shape. */
 TSR_API tsr_backbone *tsr_backbone_like(const tsr_backbone *m);
+/* In training blocks keep their inputs alone for backward, and run again there: the memory of one
+ * block's activations instead of all blocks', for the time of another forward. Values and gradients
+ * have the same bits. ARGUMENT: this backbone cannot. */
+TSR_API tsr_status tsr_backbone_recompute(tsr_backbone *m, bool on);
 /* "dim 384, depth 12, heads 6, patches of 16 in 224 pixels" */
 TSR_API void tsr_backbone_describe(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT]);
 /* Views of tokens [B, 1 + N, D]: the class feature [B, D], the patches [B, N, D]. */

@@ -220,8 +220,10 @@ static tsr_tensor *renew(tsr_scope *scope, tsr_tensor *x)
 static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x,
                          const tsr_backbone_options *options)
 {
-    tsr_rng rng;
-    return tsr_transformer_block_forward(m->blocks[i], x, place(options, i, &rng), NULL);
+    tsr_rng own;
+    const tsr_rng *rng = place(options, i, &own);
+    if (m->backbone.recompute) return tsr_transformer_block_recomputed(m->blocks[i], x, rng);
+    return tsr_transformer_block_forward(m->blocks[i], x, rng, NULL);
 }
 
 /* Blocks 0 .. n; each block's input dies as soon as nothing needs it. */
@@ -337,4 +339,5 @@ static const tsr_backbone_methods vit_methods = {
     .grid = grid_of,
     .like = like,
     .describe = describe,
+    .recomputes = true,
 };

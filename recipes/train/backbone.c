@@ -13,7 +13,9 @@ tsr_backbone *tsr_train_backbone(const tsr_train_options *train,
     c.drop_path = options->drop_path;
     c.dtype = options->dtype;
     tsr_vit *vit = tsr_vit_new(&c);
-    return vit == NULL ? NULL : &vit->backbone;
+    if (vit == NULL) return NULL;
+    tsr_backbone_recompute(&vit->backbone, train->recompute_blocks);
+    return &vit->backbone;
 }
 
 int64_t tsr_train_token_size(const tsr_train_options *train)

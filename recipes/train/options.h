@@ -51,6 +51,7 @@ typedef struct tsr_train_options {
     int64_t image_size, patch_size, dim, depth, heads;
     double mlp_ratio;
     int64_t epochs, batch, micro_batch;
+    bool recompute_blocks;
     int optimizer; /* tsr_optimizer_kind */
     double beta1, beta2;
     double lr, min_lr, warmup_epochs;

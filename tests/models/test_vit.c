@@ -440,6 +440,66 @@ static void test_vit__holds_one_block_at_a_time(void **state)
     assert_true(peak[1] <= peak[0] + 4096);
 }
 
+/* Gradients of two forwards' sum, by parameter, held; the bytes of the step at its peak. */
+static size_t gradients(tsr_vit *vit, bool recompute, tsr_tensor **grads)
+{
+    tsr_module_list *list = tsr_module_parameters(&vit->module);
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *images = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(6, 3, 32, 32));
+    tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+    tsr_tensor *mask = tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(6, 4, 4));
+    tsr_tensor_fill(tsr_slice(mask, 1, 0, 2, 1), 1.0);
+    tsr_backbone_options options = {.mask = mask, .rng = tsr_rng_make(5, 7, 100, 3)};
+    assert_int_equal(tsr_backbone_recompute(&vit->backbone, recompute), TSR_STATUS_OK);
+    size_t before = tsr_pool_stats_get().in_use;
+    tsr_pool_peak_reset();
+    tsr_tape *tape = tsr_tape_open();
+    tsr_tensor *a = tsr_vit_forward(vit, images, &options);
+    options.mask = NULL;
+    options.rng.sample += 6;
+    tsr_tensor *b = tsr_vit_forward(vit, tsr_slice(images, 2, 0, 16, 1), &options);
+    tsr_tensor *loss =
+        tsr_add(tsr_mean(tsr_mul(a, a), NULL, 0, false), tsr_mean(tsr_exp(b), NULL, 0, false));
+    tsr_backward(tape, loss, NULL);
+    tsr_tape_close(&tape);
+    size_t peak = tsr_pool_stats_get().peak - before;
+    assert_ok();
+    for (int64_t i = 0; i < list->n; i++) {
+        grads[i] = tsr_tensor_hold(tsr_tensor_grad(list->at[i].tensor));
+        assert_non_null(grads[i]);
+        tsr_tensor_set_grad(list->at[i].tensor, NULL);
+    }
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    tsr_module_list_free(&list);
+    return peak;
+}
+
+/* With everything that is drawn at random, and two batches of different sizes through one network. */
+static void test_vit__recomputed_blocks_give_the_same_bits_in_less_memory(void **state)
+{
+    (void)state;
+    enum { PARAMETERS = 256 };
+    tsr_vit_config config = small_config(TSR_DTYPE_F32);
+    config.depth = 8;
+    config.layer_scale = 0.1;
+    config.drop_path = 0.5;
+    config.drop = 0.1;
+    config.attn_drop = 0.2;
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_tensor *kept[PARAMETERS] = {0}, *recomputed[PARAMETERS] = {0};
+    size_t plain = gradients(vit, false, kept), less = gradients(vit, true, recomputed);
+    int n = 0;
+    for (; kept[n] != NULL; n++) {
+        assert_same(kept[n], recomputed[n]);
+        tsr_tensor_release(&kept[n]);
+        tsr_tensor_release(&recomputed[n]);
+    }
+    assert_true(n > 8 * 14);
+    assert_true(less < plain / 2);
+    tsr_module_free(&vit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,6 +515,7 @@ int main(void)
         tsr_test(test_vit__drops_where_the_authors_do),
         tsr_test(test_vit__refuses_what_does_not_fit),
         tsr_test(test_vit__holds_one_block_at_a_time),
+        tsr_test(test_vit__recomputed_blocks_give_the_same_bits_in_less_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
