@@ -85,6 +85,7 @@ TSR_API tsr_status tsr_jpeg_write(const char *path, const tsr_image *image, int 
 typedef enum tsr_resample {
     TSR_RESAMPLE_BICUBIC = 0, /* Keys' cubic with a = -0.5 */
     TSR_RESAMPLE_BILINEAR,
+    TSR_RESAMPLE_LANCZOS, /* sinc(x) sinc(x / 3), |x| < 3 */
 } tsr_resample;
 
 typedef struct tsr_box {
@@ -176,6 +177,9 @@ typedef struct tsr_view_spec {
     const char *name; /* of the batch's tensor; specs of one name are stacked and have one size */
     int size;         /* pixels a side of the result */
     int copies;       /* how many of this view an image; 0: one */
+    /* Drawn by the random numbers of the spec before it, whose crop and flip it must share: the
+     * same part of the image at another size, or with other settings of what comes after the flip. */
+    bool paired;
 
     /* 0: random resized crop. Else without chance: short side resized to this, centre cropped. */
     int resize_short;
@@ -313,12 +317,12 @@ typedef struct tsr_loader tsr_loader;
 
 /* One tensor of a batch of n samples: [copies * n, shape...], copy-major: row c * n + s is copy c
  * of sample s. */
-typedef struct tsr_field {
+typedef struct tsr_loader_field {
     const char *name;
     tsr_dtype dtype;
     int copies; /* 0: one */
     tsr_shape shape;
-} tsr_field;
+} tsr_loader_field;
 
 /* One sample of a batch, for a sample function. */
 typedef struct tsr_loader_sample {
@@ -359,7 +363,7 @@ typedef struct tsr_loader_options {
 
 /* data and user must outlive the loader. NULL on failure: ARGUMENT, MEMORY, STATE (no thread could
  * be started). */
-TSR_API tsr_loader *tsr_loader_open(tsr_dataset *data, const tsr_field *fields, int n_fields,
+TSR_API tsr_loader *tsr_loader_open(tsr_dataset *data, const tsr_loader_field *fields, int n_fields,
                                     tsr_sample_function *function, void *user,
                                     const tsr_loader_options *options);
 /*

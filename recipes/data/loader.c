@@ -299,7 +299,7 @@ static tsr_status set_steps(tsr_loader *loader)
 }
 
 /* Checks a field and adds it to the place, with a tensor of its own. */
-static tsr_status add_field(tsr_loader *loader, struct place *place, const tsr_field *field)
+static tsr_status add_field(tsr_loader *loader, struct place *place, const tsr_loader_field *field)
 {
     struct tsr_batch_fields *fields = &place->fields;
     int copies = field->copies > 0 ? field->copies : 1;
@@ -327,7 +327,7 @@ static tsr_status add_field(tsr_loader *loader, struct place *place, const tsr_f
     return TSR_STATUS_OK;
 }
 
-static tsr_status make_places(tsr_loader *loader, const tsr_field *fields, int n_fields)
+static tsr_status make_places(tsr_loader *loader, const tsr_loader_field *fields, int n_fields)
 {
     loader->n_places = loader->options.prefetch + 1;
     loader->order = tsr_alloc((size_t)tsr_dataset_count(loader->data) * sizeof *loader->order);
@@ -362,7 +362,7 @@ static tsr_status start_workers(tsr_loader *loader)
     return tsr_fail(TSR_STATUS_STATE, "loader: the system starts no thread");
 }
 
-tsr_loader *tsr_loader_open(tsr_dataset *data, const tsr_field *fields, int n_fields,
+tsr_loader *tsr_loader_open(tsr_dataset *data, const tsr_loader_field *fields, int n_fields,
                             tsr_sample_function *function, void *user,
                             const tsr_loader_options *options)
 {
@@ -419,11 +419,12 @@ static tsr_status make_views(const tsr_loader_sample *sample, void *user)
 {
     const struct view_plan *plan = user;
     const uint32_t view_purpose = tsr_rng_purpose("view"), mask_purpose = tsr_rng_purpose("mask");
-    for (int v = 0; v < plan->views->n; v++) {
+    for (int v = 0, drawn = 0; v < plan->views->n; v++) {
         const tsr_view_spec *spec = &plan->views->at[v];
+        if (!spec->paired) drawn = v;
         for (int c = 0; c < spec_copies(spec); c++) {
             int copy = plan->first_copy[v] + c;
-            uint32_t number = (uint32_t)v << 12 | (uint32_t)c;
+            uint32_t number = (uint32_t)drawn << 12 | (uint32_t)c;
             tsr_rng rng = sample->rng;
             rng.purpose = view_purpose + number;
             tsr_status status = tsr_view_apply(spec, sample->image, &rng,
@@ -476,7 +477,7 @@ tsr_loader *tsr_loader_open_views(tsr_dataset *data, const tsr_views *views,
     plan->mask_field = plan->image_field + views->n;
     plan->first_copy = plan->mask_field + views->n;
 
-    tsr_field fields[MAX_FIELDS];
+    tsr_loader_field fields[MAX_FIELDS];
     char mask_names[MAX_FIELDS][NAME];
     int n = 0;
     for (int v = 0; v < views->n; v++) {
@@ -494,21 +495,21 @@ tsr_loader *tsr_loader_open_views(tsr_dataset *data, const tsr_views *views,
         }
         plan->first_copy[v] = 0;
         plan->image_field[v] = n;
-        fields[n++] = (tsr_field){spec->name, TSR_DTYPE_F32, spec_copies(spec),
-                                  TSR_SHAPE(3, spec->size, spec->size)};
+        fields[n++] = (tsr_loader_field){spec->name, TSR_DTYPE_F32, spec_copies(spec),
+                                         TSR_SHAPE(3, spec->size, spec->size)};
         int patch = mask_patch(views, spec->name);
         plan->mask_field[v] = patch > 0 ? n : -1;
         if (patch > 0) {
             snprintf(mask_names[n], NAME, "%s.mask", spec->name);
-            fields[n] = (tsr_field){mask_names[n], TSR_DTYPE_U8, spec_copies(spec),
-                                    TSR_SHAPE(spec->size / patch, spec->size / patch)};
+            fields[n] = (tsr_loader_field){mask_names[n], TSR_DTYPE_U8, spec_copies(spec),
+                                           TSR_SHAPE(spec->size / patch, spec->size / patch)};
             n++;
         }
     }
     plan->label_field = n;
-    fields[n++] = (tsr_field){"label", TSR_DTYPE_I64, 1, TSR_SHAPE_SCALAR};
+    fields[n++] = (tsr_loader_field){"label", TSR_DTYPE_I64, 1, TSR_SHAPE_SCALAR};
     plan->index_field = n;
-    fields[n++] = (tsr_field){"index", TSR_DTYPE_I64, 1, TSR_SHAPE_SCALAR};
+    fields[n++] = (tsr_loader_field){"index", TSR_DTYPE_I64, 1, TSR_SHAPE_SCALAR};
     tsr_loader *loader = tsr_loader_open(data, fields, n, make_views, plan, options);
     if (loader == NULL) {
         plan_free(plan);

@@ -26,6 +26,24 @@ static double bicubic(double x)
     return 0.0;
 }
 
+static double sinc(double x)
+{
+    if (x == 0.0) return 1.0;
+    x *= M_PI;
+    return sin(x) / x;
+}
+
+static double lanczos(double x)
+{
+    return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3) : 0.0;
+}
+
+/* By tsr_resample; support: where the filter ends. */
+static const struct {
+    double (*filter)(double);
+    double support;
+} filters[] = {{bicubic, 2.0}, {bilinear, 1.0}, {lanczos, 3.0}};
+
 /* One output sample reads `count` input samples from `first` on, with weights at most `taps` apart
  * from the next one's. */
 struct axis {
@@ -43,16 +61,16 @@ static size_t axis_bytes(int taps, int out)
 static int axis_taps(int in, int out, tsr_resample interpolation)
 {
     double scale = (double)in / out, stretch = scale < 1.0 ? 1.0 : scale;
-    double support = (interpolation == TSR_RESAMPLE_BILINEAR ? 1.0 : 2.0) * stretch;
+    double support = filters[interpolation].support * stretch;
     return (int)ceil(support) * 2 + 1;
 }
 
 /* storage: axis_bytes() */
 static struct axis axis_make(int in, int out, tsr_resample interpolation, void *storage)
 {
-    double (*filter)(double) = interpolation == TSR_RESAMPLE_BILINEAR ? bilinear : bicubic;
+    double (*filter)(double) = filters[interpolation].filter;
     double scale = (double)in / out, stretch = scale < 1.0 ? 1.0 : scale;
-    double support = (interpolation == TSR_RESAMPLE_BILINEAR ? 1.0 : 2.0) * stretch;
+    double support = filters[interpolation].support * stretch;
     struct axis axis = {.taps = axis_taps(in, out, interpolation)};
     double *real = storage;
     axis.first = (int *)(void *)(real + axis.taps);

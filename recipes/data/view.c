@@ -276,6 +276,17 @@ static tsr_status check_spec(const tsr_view_spec *spec)
     return tsr_mask_check(&spec->mask, spec->size);
 }
 
+/* What decides which part of an image is seen, and whether it is flipped. */
+static bool same_crop(const tsr_view_spec *a, const tsr_view_spec *b)
+{
+    double sa[2], ra[2], sb[2], rb[2];
+    crop_limits(a, sa, ra);
+    crop_limits(b, sb, rb);
+    return a->resize_short == 0 && b->resize_short == 0 && a->copies == b->copies &&
+           sa[0] == sb[0] && sa[1] == sb[1] && ra[0] == rb[0] && ra[1] == rb[1] &&
+           a->flip_p == b->flip_p;
+}
+
 tsr_status tsr_views_check(const tsr_views *views)
 {
     if (views == NULL || views->at == NULL || views->n < 1) {
@@ -285,6 +296,12 @@ tsr_status tsr_views_check(const tsr_views *views)
         const tsr_view_spec *spec = &views->at[i];
         tsr_status status = check_spec(spec);
         if (status != TSR_STATUS_OK) return status;
+        if (spec->paired && (i == 0 || !same_crop(spec, &views->at[i - 1]))) {
+            return tsr_fail(TSR_STATUS_ARGUMENT,
+                            "view %s: paired, but the view before it has not its copies, scale, "
+                            "ratio and flip, or is no random crop",
+                            spec->name);
+        }
         for (int j = 0; j < i; j++) {
             const tsr_view_spec *other = &views->at[j];
             if (strcmp(spec->name, other->name) != 0) continue;

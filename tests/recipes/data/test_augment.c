@@ -94,6 +94,35 @@ static void test_augment__resized_crops_are_pillows(void **state)
     tsr_safetensors_close(&file);
 }
 
+static void test_augment__lanczos_is_pillows(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        tsr_box box;
+        int size;
+    } cases[] = {
+        {"lanczos_down", {10, 20, 150, 180}, 40},
+        {"lanczos_up", {60, 70, 21, 33}, 48},
+        {"lanczos_thin", {5, 3, 40, 250}, 36},
+    };
+    tsr_safetensors *decoded = open_golden();
+    tsr_safetensors *file = tsr_safetensors_open(golden("lanczos.safetensors"));
+    assert_ok();
+    tsr_image image = {0}, out = {0};
+    read_image(decoded, "decoded", &image);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(tsr_image_resized_crop(&image, cases[i].box, cases[i].size, cases[i].size,
+                                                TSR_RESAMPLE_LANCZOS, &out),
+                         TSR_STATUS_OK);
+        assert_image_is(file, cases[i].name, &out);
+    }
+    tsr_image_free(&image);
+    tsr_image_free(&out);
+    tsr_safetensors_close(&file);
+    tsr_safetensors_close(&decoded);
+}
+
 static void blur(tsr_image *image, double sigma)
 {
     assert_int_equal(tsr_image_gaussian_blur(image, sigma), TSR_STATUS_OK);
@@ -456,6 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         files_test(test_augment__jpeg_decodes_to_pillows_bytes),
         files_test(test_augment__resized_crops_are_pillows),
+        files_test(test_augment__lanczos_is_pillows),
         files_test(test_augment__pixel_transforms_are_pillows),
         files_test(test_augment__the_grey_flag_changes_no_pixel),
         files_test(test_augment__resize_keeps_constants_at_any_size),

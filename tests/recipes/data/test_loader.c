@@ -172,6 +172,52 @@ static void test_loader__views_are_stacked_view_by_view(void **state)
     tsr_dataset_close(&data);
 }
 
+static void test_loader__paired_views_show_the_same_crop(void **state)
+{
+    (void)state;
+    tsr_dataset *data = open_idx(40);
+    /* The first pair has equal settings, so its tensors must be equal; the third view is drawn anew. */
+    tsr_view_spec pair[3] = {
+        {.name = "a", .size = 6, .scale_lo = 0.2, .scale_hi = 1, .flip_p = 0.5}};
+    pair[2] = pair[1] = pair[0];
+    pair[1].name = "b";
+    pair[1].paired = true;
+    pair[2].name = "c";
+    tsr_views views = {pair, 3};
+    tsr_loader *loader =
+        tsr_loader_open_views(data, &views, &(tsr_loader_options){.batch = 40, .seed = 3});
+    const tsr_batch *batch = tsr_loader_next(loader);
+    assert_same(tsr_batch_tensor(batch, "a"), tsr_batch_tensor(batch, "b"));
+    const float *a = tsr_tensor_data(tsr_batch_tensor(batch, "a"));
+    const float *c = tsr_tensor_data(tsr_batch_tensor(batch, "c"));
+    assert_ok();
+    int same = 0;
+    for (int i = 0; i < 40; i++) same += memcmp(a + 108 * i, c + 108 * i, 108 * sizeof *a) == 0;
+    assert_true(same < 4);
+    tsr_loader_close(&loader);
+    /* At twice the size, averaged over 2 x 2 pixels, it is nearly the same; flipped it would not be. */
+    pair[1].size = 12;
+    pair[1].interpolation = TSR_RESAMPLE_LANCZOS;
+    loader = tsr_loader_open_views(data, &views, &(tsr_loader_options){.batch = 40, .seed = 3});
+    batch = tsr_loader_next(loader);
+    a = tsr_tensor_data(tsr_batch_tensor(batch, "a"));
+    const float *b = tsr_tensor_data(tsr_batch_tensor(batch, "b"));
+    double apart = 0.0, flipped = 0.0;
+    for (int i = 0; i < 40 * 3 * 36; i++) {
+        int x = i % 6;
+        const float *at = b + (size_t)(i / 6) * 24 + 2 * x;
+        double mean = 0.25 * ((double)at[0] + (double)at[1] + (double)at[12] + (double)at[13]);
+        apart += fabs(mean - (double)a[i]);
+        flipped += fabs(mean - (double)a[i - x + 5 - x]);
+    }
+    assert_true(apart < 0.35 * flipped);
+    tsr_loader_close(&loader);
+    pair[1].flip_p = 0.0;
+    assert_null(tsr_loader_open_views(data, &views, NULL));
+    assert_failed(TSR_STATUS_ARGUMENT, "view b: paired");
+    tsr_dataset_close(&data);
+}
+
 static void test_loader__closes_at_any_time(void **state)
 {
     (void)state;
@@ -202,7 +248,7 @@ static void test_loader__a_failing_sample_reaches_the_consumer(void **state)
 {
     (void)state;
     tsr_dataset *data = open_idx(50);
-    tsr_field field = {"x", TSR_DTYPE_I64, 1, TSR_SHAPE_SCALAR};
+    tsr_loader_field field = {"x", TSR_DTYPE_I64, 1, TSR_SHAPE_SCALAR};
     for (int workers = 1; workers <= 4; workers++) {
         tsr_loader_options options = {.batch = 12, .in_order = true, .workers = workers};
         tsr_loader *loader = tsr_loader_open(data, &field, 1, fail_on_seven, NULL, &options);
@@ -281,6 +327,7 @@ int main(void)
         files_test(test_loader__starts_at_any_epoch_and_step),
         files_test(test_loader__an_epoch_visits_each_image_once),
         files_test(test_loader__views_are_stacked_view_by_view),
+        files_test(test_loader__paired_views_show_the_same_crop),
         files_test(test_loader__closes_at_any_time),
         files_test(test_loader__a_failing_sample_reaches_the_consumer),
         files_test(test_loader__errors_of_opening_are_named),
