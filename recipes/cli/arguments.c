@@ -36,6 +36,7 @@ static void print_source(const cli_table *table, const tsr_option *o, const char
     tsr_list room;
     tsr_option here = *o;
     here.offset = 0;
+    if (o->type == TSR_OPTION_PATH) return; /* nobody publishes one */
     if (tsr_option_set(&here, &room, published) != TSR_STATUS_OK) return;
     bool same = strcmp(tsr_option_text(&here, &room, text), value) == 0;
     if (source == NULL && same) return;

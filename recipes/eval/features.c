@@ -78,9 +78,9 @@ static tsr_status find_prefix(const tsr_checkpoint *c, const char *weights, char
     return TSR_STATUS_OK;
 }
 
-static tsr_status read_weights(tsr_checkpoint *c, const char *prefix, tsr_backbone *m)
+tsr_status tsr_module_load(tsr_checkpoint *c, const char *prefix, tsr_module *m)
 {
-    tsr_module_list *state = tsr_module_state(&m->module);
+    tsr_module_list *state = tsr_module_state(m);
     if (state == NULL) return tsr_status_get();
     tsr_named_tensor *named = tsr_alloc((size_t)state->n * sizeof *named);
     for (int64_t k = 0; named != NULL && k < state->n; k++) {
@@ -102,7 +102,7 @@ tsr_backbone *tsr_backbone_load(tsr_checkpoint *c, const char *weights)
     }
     tsr_backbone *m = tsr_train_backbone_of_checkpoint(&train, c, prefix);
     if (m == NULL) return NULL;
-    if (read_weights(c, prefix, m) != TSR_STATUS_OK) tsr_module_free(&m);
+    if (tsr_module_load(c, prefix, &m->module) != TSR_STATUS_OK) tsr_module_free(&m);
     if (m == NULL) return NULL;
     tsr_module_train(&m->module, false);
     tsr_module_freeze(&m->module);

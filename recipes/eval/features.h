@@ -18,6 +18,8 @@ extern "C" {
 TSR_API tsr_checkpoint *tsr_checkpoint_open_run(const char *file_or_directory,
                                                 char path[TSR_CHECKPOINT_PATH]);
 
+/* Fills all parameters and buffers of m from those in c named prefix + name, strictly: tsr_checkpoint_load(). */
+TSR_API tsr_status tsr_module_load(tsr_checkpoint *c, const char *prefix, tsr_module *m);
 /* The training options that a checkpoint records. ARGUMENT: it is not of a training run. */
 TSR_API tsr_status tsr_backbone_train_options(const tsr_checkpoint *c, tsr_train_options *options);
 /*

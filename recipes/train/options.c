@@ -140,6 +140,13 @@ tsr_status tsr_option_set(const tsr_option *option, void *options, const char *t
         return set_choice(option, at, text);
     case TSR_OPTION_LIST:
         return set_list(option, at, text);
+    case TSR_OPTION_PATH:
+        if (strlen(text) >= TSR_OPTION_TEXT) {
+            return tsr_fail(TSR_STATUS_ARGUMENT, "--%s: the path is longer than %d bytes",
+                            option->name, TSR_OPTION_TEXT - 1);
+        }
+        snprintf(at, TSR_OPTION_TEXT, "%s", text);
+        return TSR_STATUS_OK;
     }
     return tsr_fail(TSR_STATUS_ARGUMENT, "--%s: unknown type", option->name);
 }
@@ -187,6 +194,9 @@ const char *tsr_option_text(const tsr_option *option, const void *options,
         }
         break;
     }
+    case TSR_OPTION_PATH:
+        snprintf(buffer, TSR_OPTION_TEXT, "%s", (const char *)at);
+        break;
     }
     return buffer;
 }

@@ -15,8 +15,10 @@ typedef enum tsr_option_type {
     TSR_OPTION_BOOL,    /* bool: true, false */
     TSR_OPTION_CHOICE,  /* int: the index of a word in choices */
     TSR_OPTION_LIST,    /* tsr_list: numbers with commas between, "0,0.3" */
+    TSR_OPTION_PATH,    /* char [TSR_OPTION_TEXT]; "" is none */
 } tsr_option_type;
 
+enum { TSR_OPTION_TEXT = 1024 }; /* bytes of an option's value as text */
 enum { TSR_LIST_MAX = 4 };
 typedef struct tsr_list {
     int n;
@@ -41,7 +43,6 @@ TSR_API const tsr_option *tsr_option_find(const tsr_option *table, int n, const 
 /* Parses text into options. ARGUMENT names the option, what was given and what is accepted. */
 TSR_API tsr_status tsr_option_set(const tsr_option *option, void *options, const char *text);
 /* The value as a user would write it, into buffer, which it returns: setting it again gives the same value. */
-enum { TSR_OPTION_TEXT = 160 };
 TSR_API const char *tsr_option_text(const tsr_option *option, const void *options,
                                     char buffer[TSR_OPTION_TEXT]);
 
