@@ -337,22 +337,22 @@ TSR_API bool tsr_node_wants(const tsr_node *node, int i);
  */
 typedef struct tsr_trace tsr_trace;
 
-typedef struct tsr_step {
+typedef struct tsr_trace_step {
     const tsr_op *op;
     const void *block;
     tsr_tensors inputs, saved, outputs; /* as they were given to tsr_record() */
-} tsr_step;
+} tsr_trace_step;
 
 TSR_API tsr_trace *tsr_trace_open(void);
 TSR_API void tsr_trace_end(tsr_trace *trace); /* no more steps are added */
 TSR_API void tsr_trace_close(tsr_trace **trace);
 TSR_API int64_t tsr_trace_length(const tsr_trace *trace);
-TSR_API const tsr_step *tsr_trace_at(const tsr_trace *trace,
+TSR_API const tsr_trace_step *tsr_trace_at(const tsr_trace *trace,
                                      int64_t i); /* NULL when out of range */
 /* A field of the step's block, element i of it; 0 and ARGUMENT or DTYPE where there is none. Integers, enums and bools. */
-TSR_API int64_t tsr_step_int(const tsr_step *step, const char *field, int i);
-TSR_API double tsr_step_double(const tsr_step *step, const char *field, int i);
-TSR_API tsr_shape tsr_step_shape(const tsr_step *step, const char *field);
+TSR_API int64_t tsr_trace_step_int(const tsr_trace_step *step, const char *field, int i);
+TSR_API double tsr_trace_step_double(const tsr_trace_step *step, const char *field, int i);
+TSR_API tsr_shape tsr_trace_step_shape(const tsr_trace_step *step, const char *field);
 
 /* ------------------------------------------------------------------ checks and derivatives -------------------------- */
 

@@ -8,7 +8,7 @@
 
 struct tsr_trace {
     tsr_trace *outer;
-    tsr_step *steps;
+    tsr_trace_step *steps;
     int64_t n, capacity;
 };
 
@@ -59,7 +59,7 @@ int64_t tsr_trace_length(const tsr_trace *trace)
     return trace != NULL ? trace->n : 0;
 }
 
-const tsr_step *tsr_trace_at(const tsr_trace *trace, int64_t i)
+const tsr_trace_step *tsr_trace_at(const tsr_trace *trace, int64_t i)
 {
     return trace != NULL && i >= 0 && i < trace->n ? &trace->steps[i] : NULL;
 }
@@ -67,7 +67,7 @@ const tsr_step *tsr_trace_at(const tsr_trace *trace, int64_t i)
 static bool grow(tsr_trace *t)
 {
     int64_t capacity = t->capacity == 0 ? 256 : 2 * t->capacity;
-    tsr_step *steps = tsr_alloc((size_t)capacity * sizeof *steps);
+    tsr_trace_step *steps = tsr_alloc((size_t)capacity * sizeof *steps);
     if (steps == NULL) return false;
     if (t->n > 0) memcpy(steps, t->steps, (size_t)t->n * sizeof *steps);
     tsr_free(t->steps);
@@ -94,8 +94,8 @@ bool tsr_trace__add(const tsr_op *op, const void *block, tsr_tensors inputs, tsr
     if (memory == NULL) return false;
     if (op->block_size > 0) memcpy(memory, block, op->block_size);
     tsr_tensor **at = (tsr_tensor **)(void *)(memory + block_bytes);
-    tsr_step *s = &t->steps[t->n++];
-    *s = (tsr_step){.op = op, .block = memory};
+    tsr_trace_step *s = &t->steps[t->n++];
+    *s = (tsr_trace_step){.op = op, .block = memory};
     s->inputs = hold(inputs, at);
     s->saved = hold(saved, at + inputs.n);
     s->outputs = hold(outputs, at + inputs.n + saved.n);
@@ -105,7 +105,8 @@ bool tsr_trace__add(const tsr_op *op, const void *block, tsr_tensors inputs, tsr
 /* ---- fields of a block ---- */
 
 /* Element i of the field of this name and one of these kinds; NULL and a message where there is none. */
-static const void *find(const tsr_step *step, const char *name, int i, const tsr_field **field)
+static const void *find(const tsr_trace_step *step, const char *name, int i,
+                        const tsr_field **field)
 {
     static const size_t sizes[] = {sizeof(bool), sizeof(int), sizeof(int64_t), sizeof(double),
                                    sizeof(tsr_shape)};
@@ -120,12 +121,12 @@ static const void *find(const tsr_step *step, const char *name, int i, const tsr
     return NULL;
 }
 
-static void fail_kind(const tsr_step *step, const char *name, const char *wanted)
+static void fail_kind(const tsr_trace_step *step, const char *name, const char *wanted)
 {
     tsr_fail(TSR_STATUS_DTYPE, "%s: field \"%s\" is not %s", step->op->name, name, wanted);
 }
 
-int64_t tsr_step_int(const tsr_step *step, const char *name, int i)
+int64_t tsr_trace_step_int(const tsr_trace_step *step, const char *name, int i)
 {
     const tsr_field *f;
     const void *at = find(step, name, i, &f);
@@ -137,7 +138,7 @@ int64_t tsr_step_int(const tsr_step *step, const char *name, int i)
     return 0;
 }
 
-double tsr_step_double(const tsr_step *step, const char *name, int i)
+double tsr_trace_step_double(const tsr_trace_step *step, const char *name, int i)
 {
     const tsr_field *f;
     const void *at = find(step, name, i, &f);
@@ -147,7 +148,7 @@ double tsr_step_double(const tsr_step *step, const char *name, int i)
     return 0.0;
 }
 
-tsr_shape tsr_step_shape(const tsr_step *step, const char *name)
+tsr_shape tsr_trace_step_shape(const tsr_trace_step *step, const char *name)
 {
     const tsr_field *f;
     const void *at = find(step, name, 0, &f);
