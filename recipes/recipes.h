@@ -182,6 +182,8 @@ typedef struct tsr_run_events {
     void *user;
     void (*started)(const tsr_trainer *trainer, const tsr_dataset *data, int64_t position,
                     void *user);
+    /* micro_batch and recompute_blocks were chosen for memory_budget; bytes: what the run will take */
+    void (*fitted)(const tsr_train_options *train, double bytes, void *user);
     void (*progress)(const tsr_run_progress *progress, void *user); /* after each step */
     void (*saved)(const char *path, void *user);
     void (*warning)(const char *text,

@@ -1,14 +1,14 @@
 /* tessera plan: what a run will take, from a step of it. */
 #include "recipes/cli/cli.h"
 
-#include "ops/gemm.h"
+#include "recipes/train/trial.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
-enum { VIEWS = 8, FIELDS = 16, TRIAL = 2 };
+enum { TRIAL = 2 };
 
 /* ---- images of noise, in place of a data set ---- */
 
@@ -68,68 +68,13 @@ static tsr_dataset *make_noise(int64_t count, int side)
 
 struct plan {
     cli_recipe *r;
-    tsr_dataset *data;
-    uint64_t seed;
-    int64_t workers;
+    tsr_trial_run run;
 };
 
 struct trial {
-    int64_t batch, micro;     /* images */
-    int64_t student, teacher; /* parameters */
-    double bytes, state;      /* peak; of parameters, gradients, moments and teacher alone */
-    double seconds;           /* a step */
-    double products;          /* multiply-adds of a step in matrix products */
+    int64_t batch, micro; /* images */
+    tsr_trial of;
 };
-
-static tsr_status one_step(tsr_trainer *trainer, tsr_loader *loader)
-{
-    const tsr_batch *batch = tsr_loader_next(loader);
-    if (batch == NULL) return tsr_status_get();
-    tsr_scope scope = tsr_scope_open();
-    tsr_input inputs[FIELDS];
-    tsr_step_result result;
-    int n = 0;
-    for (int i = 0; i < tsr_batch_field_count(batch) && n < FIELDS; i++, n++) {
-        const char *name = tsr_batch_field_name(batch, i);
-        inputs[n] = (tsr_input){name, tsr_batch_tensor(batch, name)};
-    }
-    tsr_trainer_step(trainer, inputs, n, &result);
-    tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return tsr_status_get();
-}
-
-/* The first step fills the pool; those after it tell the time, unless it took very long. */
-static tsr_status time_steps(tsr_trainer *trainer, tsr_loader *loader, struct trial *t)
-{
-    double start = cli_now();
-    int64_t products = tsr__gemm_count();
-    if (one_step(trainer, loader) != TSR_STATUS_OK) return tsr_status_get();
-    t->products = (double)(tsr__gemm_count() - products);
-    t->seconds = cli_now() - start;
-    if (t->seconds > 30.0) return TSR_STATUS_OK;
-    start = cli_now();
-    int steps = 0;
-    double elapsed = 0.0;
-    while (steps < 4 && (steps == 0 || elapsed < 5.0)) {
-        if (one_step(trainer, loader) != TSR_STATUS_OK) return tsr_status_get();
-        steps++;
-        elapsed = cli_now() - start;
-    }
-    t->seconds = elapsed / steps;
-    return TSR_STATUS_OK;
-}
-
-static void count_state(const tsr_networks *n, const tsr_train_options *train, struct trial *t)
-{
-    t->student = tsr_module_count(n->student);
-    t->teacher = n->teacher != NULL ? tsr_module_count(n->teacher) : 0;
-    char optimizer[TSR_OPTION_TEXT];
-    int count;
-    const tsr_option *table = tsr_train_option_table(&count);
-    tsr_option_text(tsr_option_find(table, count, "optimizer"), train, optimizer);
-    int moments = optimizer[0] == 'a' ? 2 : 1; /* adamw; sgd and lars */
-    t->state = (double)(t->student * (2 + moments) + t->teacher) * 4.0;
-}
 
 /* Steps of t->batch images. */
 static tsr_status run_trial(const struct plan *p, struct trial *t)
@@ -137,30 +82,7 @@ static tsr_status run_trial(const struct plan *p, struct trial *t)
     tsr_train_options train = p->r->train;
     train.batch = t->batch;
     train.micro_batch = t->micro < t->batch ? t->micro : 0;
-    tsr_build build = {
-        .train = &train, .options = p->r->options, .dtype = TSR_DTYPE_F32, .seed = p->seed};
-    tsr_view_spec specs[VIEWS];
-    tsr_views views = {specs, p->r->recipe->views(&build, specs, VIEWS)};
-    if (views.n < 0 || tsr_views_check(&views) != TSR_STATUS_OK) return tsr_status_get();
-    tsr_loader_options options = {.batch = t->batch,
-                                  .workers = (int)p->workers,
-                                  .seed = p->seed,
-                                  .min_short_side = tsr_views_min_short_side(&views)};
-    tsr_scope scope = tsr_scope_open();
-    tsr_pool_peak_reset();
-    size_t before = tsr_pool_stats_get().in_use;
-    tsr_trainer *trainer = tsr_trainer_make(p->r->recipe, &build, 1000000);
-    tsr_loader *loader = trainer != NULL ? tsr_loader_open_views(p->data, &views, &options) : NULL;
-    if (loader != NULL) {
-        count_state(tsr_trainer_networks(trainer), &train, t);
-        time_steps(trainer, loader, t);
-        t->bytes = (double)(tsr_pool_stats_get().peak - before);
-    }
-    tsr_loader_close(&loader);
-    tsr_trainer_free(&trainer);
-    tsr_scope_close(&scope, TSR_NO_TENSORS);
-    tsr_pool_trim();
-    return tsr_status_get();
+    return tsr_trial__run(&p->run, &train, true, &t->of);
 }
 
 /* ---- the estimate ---- */
@@ -182,24 +104,25 @@ static void print_time(const struct plan *p, const struct trial *t, int64_t imag
 {
     int64_t steps = images / t->batch, epochs = p->r->train.epochs;
     char epoch[CLI_DURATION], run[CLI_DURATION];
-    double of_epoch = (double)steps * t->seconds;
+    double of_epoch = (double)steps * t->of.seconds;
     printf("time        %.3g s a step of %" PRId64 ", %.3g images/s; an epoch of %" PRId64
            " steps %s, the run of %" PRId64 " epochs %s\n",
-           t->seconds, t->batch, (double)t->batch / t->seconds, steps,
+           t->of.seconds, t->batch, (double)t->batch / t->of.seconds, steps,
            cli_duration(of_epoch, epoch), epochs, cli_duration(of_epoch * (double)epochs, run));
 }
 
 static void print_plan(const struct plan *p, const struct trial *t, int64_t images, bool measured)
 {
-    double gb = 1e9, flops = 2.0 * t->products / (double)t->batch;
-    printf("parameters  %.2f M trained, %.2f M in the teacher\n", (double)t->student / 1e6,
-           (double)t->teacher / 1e6);
+    double gb = 1e9, flops = 2.0 * t->of.products / (double)t->batch;
+    printf("parameters  %.2f M trained, %.2f M in the teacher\n", (double)t->of.student / 1e6,
+           (double)t->of.teacher / 1e6);
     printf("arithmetic  %.3g GFLOP of matrix products an image; %.3g GFLOP/s\n", flops / 1e9,
-           flops * (double)t->batch / t->seconds / 1e9);
+           flops * (double)t->batch / t->of.seconds / 1e9);
     printf(
         "memory      %.3g GB: parameters, gradients, moments and teacher %.3g, activations and batches %.3g; "
         "%.3g are free\n",
-        t->bytes / gb, t->state / gb, (t->bytes - t->state) / gb, available_bytes() / gb);
+        t->of.bytes / gb, t->of.state / gb, (t->of.bytes - t->of.state) / gb,
+        available_bytes() / gb);
     print_time(p, t, images);
     printf(
         "            %s\n",
@@ -210,7 +133,15 @@ static void print_plan(const struct plan *p, const struct trial *t, int64_t imag
 
 static tsr_status make_plan(const struct plan *p, int64_t images)
 {
-    const tsr_train_options *train = &p->r->train;
+    tsr_train_options *train = &p->r->train;
+    if (train->memory_budget > 0.0) {
+        tsr_trial fit;
+        if (tsr_trial__fit(&p->run, train, &fit) != TSR_STATUS_OK) return tsr_status_get();
+        printf("budget      micro-batch %" PRId64 ", blocks %s: %.3g GiB of %g\n",
+               train->micro_batch > 0 ? train->micro_batch : train->batch,
+               train->recompute_blocks ? "recomputed" : "kept", fit.reserved / 1073741824.0,
+               train->memory_budget);
+    }
     int64_t micro = train->micro_batch > 0 ? train->micro_batch : train->batch;
     if (train->batch > images) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
@@ -230,14 +161,15 @@ static tsr_status make_plan(const struct plan *p, int64_t images)
     whole.batch = train->batch;
     whole.micro = micro;
     double scale = (double)whole.batch / (double)small.batch;
-    whole.bytes = small.state + (small.bytes - small.state) * (double)micro / (double)small.batch;
-    whole.seconds *= scale;
-    whole.products *= scale;
+    whole.of.bytes =
+        small.of.state + (small.of.bytes - small.of.state) * (double)micro / (double)small.batch;
+    whole.of.seconds *= scale;
+    whole.of.products *= scale;
     char time[CLI_DURATION];
-    bool fits = whole.bytes < 0.9 * available_bytes();
+    bool fits = whole.of.bytes < 0.9 * available_bytes();
     if (fits && isatty(STDERR_FILENO)) {
         fprintf(stderr, "trying steps of %" PRId64 " images; this takes about %s\n", whole.batch,
-                cli_duration(whole.seconds * 2.0, time));
+                cli_duration(whole.of.seconds * 2.0, time));
     }
     if (fits && run_trial(p, &whole) != TSR_STATUS_OK) return tsr_status_get();
     print_plan(p, &whole, images, fits);
@@ -246,7 +178,7 @@ static tsr_status make_plan(const struct plan *p, int64_t images)
 
 static int run(cli_recipe *r, int argc, char **argv)
 {
-    struct plan plan = {.r = r};
+    struct plan plan = {.r = r, .run = {.recipe = r->recipe}};
     const char *folder = NULL;
     int64_t images = 1281167, seed = 0;
     const cli_flag flags[] = {
@@ -255,8 +187,8 @@ static int run(cli_recipe *r, int argc, char **argv)
          "or how many there will be (noise is used); default 1281167, ImageNet-1k", 1, 1e12},
         CLI_PRESET_FLAG(*r),
         {"seed", CLI_INT, &seed, "N", "of a run; default 0"},
-        {"workers", CLI_INT, &plan.workers, "N", "loader threads; default: as many as --threads", 0,
-         256},
+        {"workers", CLI_INT, &plan.run.workers, "N",
+         "loader threads; default: as many as --threads", 0, 256},
     };
     char usage[128];
     snprintf(usage, sizeof usage, "plan %s [--data DIR] [options]", r->recipe->name);
@@ -272,12 +204,15 @@ static int run(cli_recipe *r, int argc, char **argv)
         .n_tables = 2};
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
-    plan.seed = (uint64_t)seed;
+    plan.run.build =
+        (tsr_build){.options = r->options, .dtype = TSR_DTYPE_F32, .seed = (uint64_t)seed};
     tsr_scope scope = tsr_scope_open();
     int side = (int)(r->train.image_size * 8 / 7);
-    plan.data = folder != NULL ? tsr_dataset_open(folder, NULL) : make_noise(r->train.batch, side);
-    if (plan.data != NULL) make_plan(&plan, folder != NULL ? tsr_dataset_count(plan.data) : images);
-    tsr_dataset_close(&plan.data);
+    plan.run.data =
+        folder != NULL ? tsr_dataset_open(folder, NULL) : make_noise(r->train.batch, side);
+    if (plan.run.data != NULL)
+        make_plan(&plan, folder != NULL ? tsr_dataset_count(plan.run.data) : images);
+    tsr_dataset_close(&plan.run.data);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return cli_report();
 }

@@ -31,6 +31,16 @@ static void started(const tsr_trainer *trainer, const tsr_dataset *data, int64_t
     fflush(stdout);
 }
 
+static void fitted(const tsr_train_options *train, double bytes, void *user)
+{
+    (void)user;
+    printf("memory: micro-batch %" PRId64 ", blocks %s: %.3g of %g GiB\n",
+           train->micro_batch > 0 ? train->micro_batch : train->batch,
+           train->recompute_blocks ? "recomputed" : "kept", bytes / 1073741824.0,
+           train->memory_budget);
+    fflush(stdout);
+}
+
 static void progress(const tsr_run_progress *p, void *user)
 {
     struct screen *screen = user;
@@ -171,6 +181,7 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
     struct screen screen = {.terminal = isatty(STDOUT_FILENO)};
     tsr_run_events events = {.user = &screen,
                              .started = started,
+                             .fitted = fitted,
                              .progress = progress,
                              .saved = saved,
                              .warning = warning,

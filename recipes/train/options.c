@@ -230,6 +230,9 @@ static const tsr_option train_table[] = {
      "keep only the inputs of transformer blocks, and run these again in backward: less memory, "
      "about a quarter more time, the same bits",
      "arXiv 1604.06174"},
+    {"memory-budget", TSR_OPTION_DOUBLE, AT(memory_budget), "0", 0, 1e6, NULL,
+     "GiB that the run may take: micro-batch and recompute-blocks are chosen for it; 0: no limit",
+     NULL},
     {"optimizer", TSR_OPTION_CHOICE, AT(optimizer), "adamw", 0, 0, "adamw sgd lars",
      "adamw, sgd (momentum .9) or lars", "main_ibot.py --optimizer"},
     {"beta1", TSR_OPTION_DOUBLE, AT(beta1), "0.9", 1e-6, 0.999999, NULL,

@@ -53,6 +53,7 @@ typedef struct tsr_train_options {
     double mlp_ratio;
     int64_t epochs, batch, micro_batch;
     bool recompute_blocks;
+    double memory_budget; /* GiB; 0: none */
     int optimizer; /* tsr_optimizer_kind */
     double beta1, beta2;
     double lr, min_lr, warmup_epochs;

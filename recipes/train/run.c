@@ -1,6 +1,7 @@
 /* The loop around the trainer. */
 #include "recipes/recipes.h"
 #include "recipes/train/log.h"
+#include "recipes/train/trial.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +15,7 @@ enum { VIEWS = 8, FIELDS = 16, NUMBERS = 64 };
 
 struct run {
     const tsr_recipe *recipe;
+    tsr_train_options train_options; /* as given, and fitted to its budget of memory */
     const tsr_train_options *train;
     const void *recipe_options;
     const tsr_run_options *options;
@@ -121,6 +123,22 @@ static tsr_status open_loader(struct run *run)
     return tsr_status_get();
 }
 
+/* A resumed run goes on with what was chosen for it. */
+static tsr_status fit_memory(struct run *run)
+{
+    if (run->train->memory_budget == 0.0) return TSR_STATUS_OK;
+    tsr_trial_run of = {.recipe = run->recipe,
+                        .build = run->build,
+                        .data = run->data,
+                        .workers = run->options->workers};
+    tsr_trial trial;
+    if (tsr_trial__fit(&of, &run->train_options, &trial) != TSR_STATUS_OK) return tsr_status_get();
+    if (run->events->fitted != NULL) {
+        run->events->fitted(&run->train_options, trial.reserved, run->events->user);
+    }
+    return TSR_STATUS_OK;
+}
+
 static tsr_status open_run(struct run *run)
 {
     const tsr_run_options *o = run->options;
@@ -135,6 +153,7 @@ static tsr_status open_run(struct run *run)
     if (run->data == NULL || make_out(o->out) != TSR_STATUS_OK) return tsr_status_get();
     run->steps_per_epoch = tsr_dataset_count(run->data) / run->train->batch;
     run->steps = run->steps_per_epoch * run->train->epochs;
+    if (!o->resume && fit_memory(run) != TSR_STATUS_OK) return tsr_status_get();
     run->trainer = tsr_trainer_make(run->recipe, &run->build, run->steps_per_epoch);
     if (run->trainer == NULL) return tsr_status_get();
     if ((o->resume ? resume(run) : refuse_used_out(run)) != TSR_STATUS_OK) return tsr_status_get();
@@ -252,11 +271,12 @@ tsr_status tsr_run(const tsr_recipe *recipe, const tsr_train_options *train_opti
 {
     static const tsr_run_events silent = {0};
     struct run run = {.recipe = recipe,
-                      .train = train_options,
+                      .train_options = *train_options,
                       .recipe_options = recipe_options,
                       .options = options,
                       .events = events != NULL ? events : &silent};
-    run.build = (tsr_build){.train = train_options,
+    run.train = &run.train_options;
+    run.build = (tsr_build){.train = run.train,
                             .options = recipe_options,
                             .dtype = TSR_DTYPE_F32,
                             .seed = options->seed};
