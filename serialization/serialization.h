@@ -309,6 +309,72 @@ typedef struct tsr_import {
 TSR_API tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options);
 TSR_API void tsr_import_free(tsr_import **import);
 
+/* ------------------------------------------------------------------ ONNX -------------------------------------------- */
+
+/* An input of the file. Sizes are those of the example, but where `dynamic` names one: such a size is any that the function
+ * takes. It is tried at its own value and at `step` more (0: 1), so that both must be sizes that occur. */
+typedef struct tsr_onnx_input {
+    const char *name;
+    tsr_tensor *example; /* values that occur; f32, f64, I32, I64, U8 or BOOL */
+    struct {
+        const char *name; /* "batch"; NULL: the size is fixed. Sizes of one name change together */
+        int64_t step;
+    } dynamic[TSR_MAX_DIMS];
+} tsr_onnx_input;
+
+/* All zero: the default. */
+typedef struct tsr_onnx_options {
+    const tsr_module *module; /* initializers get the names of its parameters and buffers */
+    const tsr_safetensors_pair *metadata;
+    int64_t n_metadata;
+    bool external;    /* weights beside the model in path + ".data", as beyond 2 GB in any case */
+    double tolerance; /* on the largest difference, as a part of the largest value; 0: 1e-4 */
+} tsr_onnx_options;
+
+typedef struct tsr_onnx_report {
+    int nodes, initializers, runs;
+    uint64_t weight_bytes;
+    bool external;
+    double difference; /* the largest of any output, as a part of its largest value */
+} tsr_onnx_report;
+
+/*
+ * Writes f as an ONNX model (operator set 17, IR version 8) for inference: one node or a few for each operator that ran,
+ * fused ones without a counterpart in ONNX by their definition. Tensors that are no inputs become initializers; what depends
+ * on none but constants is computed here. f runs for each set of sizes and must call the same operators; a number that
+ * differs between the runs becomes a size of a tensor, and where none fits, or where values were computed outside operators,
+ * that is an ARGUMENT. The graph is then run, by tsr_onnx_run's operators, on all those inputs and compared with f: NUMERIC
+ * beyond the tolerance, and nothing is written. f must be deterministic: a network in evaluation. IO, MEMORY. report may be
+ * NULL.
+ */
+TSR_API tsr_status tsr_onnx_export(const char *path, tsr_function *f, void *user,
+                                   const tsr_onnx_input *inputs, int n_inputs,
+                                   const char *const *output_names, int n_outputs,
+                                   const tsr_onnx_options *options, tsr_onnx_report *report);
+
+/*
+ * A model that was read: what tsr_onnx_export() writes, and what else keeps to its operators and attributes. Initializers
+ * are raw_data, or lie in a file beside the model. NULL: IO, MEMORY, FORMAT (truncated; an operator, a type or a version that
+ * is not known; a name that nothing defines; data of another size than its shape).
+ */
+typedef struct tsr_onnx tsr_onnx;
+
+TSR_API tsr_onnx *tsr_onnx_open(const char *path);
+TSR_API tsr_onnx *tsr_onnx_open_memory(const void *data, size_t bytes);
+TSR_API void tsr_onnx_close(tsr_onnx **model);
+TSR_API int tsr_onnx_input_count(const tsr_onnx *model);
+TSR_API int tsr_onnx_output_count(const tsr_onnx *model);
+TSR_API const char *tsr_onnx_input_name(const tsr_onnx *model, int i); /* NULL when out of range */
+TSR_API const char *tsr_onnx_output_name(const tsr_onnx *model, int i);
+/* The value of a key of metadata_props; NULL if there is none. */
+TSR_API const char *tsr_onnx_metadata(const tsr_onnx *model, const char *key);
+/*
+ * outputs[0 .. outputs of the model), in the innermost scope; all NULL on failure. inputs: one of the type and shape that the
+ * model states for each of its inputs, in order (SHAPE, DTYPE). FORMAT: shapes do not fit each other, attributes out of
+ * range, a tensor above 2^31 elements.
+ */
+TSR_API tsr_status tsr_onnx_run(tsr_onnx *model, tsr_tensors inputs, tsr_tensor **outputs);
+
 #ifdef __cplusplus
 }
 #endif
