@@ -6,6 +6,7 @@
  * bytes after each box, the edge sample repeated outside, as Pillow does.
  */
 #include "recipes/data/data.h"
+#include "recipes/data/loops.h"
 
 #include <math.h>
 #include <string.h>
@@ -37,21 +38,18 @@ static int clamp(int64_t i, int n)
 static void box_down(const uint8_t *restrict in, int rows, size_t bytes, struct box box,
                      uint32_t *restrict sums, uint8_t *restrict out)
 {
+    const tsr_image_loops *loops = tsr_image_loops__get();
     memset(sums, 0, bytes * sizeof *sums);
     for (int k = -box.radius; k <= box.radius; k++) {
         const uint8_t *row = in + (size_t)clamp(k, rows) * bytes;
-        for (size_t i = 0; i < bytes; i++) sums[i] += row[i];
+        loops->box_add(sums, row, bytes);
     }
     for (int y = 0; y < rows; y++) {
         const uint8_t *before = in + (size_t)clamp((int64_t)y - box.radius - 1, rows) * bytes;
         const uint8_t *first = in + (size_t)clamp((int64_t)y - box.radius, rows) * bytes;
         const uint8_t *after = in + (size_t)clamp((int64_t)y + box.radius + 1, rows) * bytes;
-        uint8_t *to = out + (size_t)y * bytes;
-        for (size_t i = 0; i < bytes; i++) {
-            uint32_t edges = (uint32_t)before[i] + after[i];
-            to[i] = (uint8_t)((sums[i] * box.inner + edges * box.outer + (1u << 23)) >> 24);
-            sums[i] += (uint32_t)after[i] - first[i];
-        }
+        loops->box_row(sums, before, first, after, bytes, box.inner, box.outer,
+                       out + (size_t)y * bytes);
     }
 }
 

@@ -5,11 +5,10 @@
  * is rounded to bytes between the horizontal and the vertical pass.
  */
 #include "recipes/data/data.h"
+#include "recipes/data/loops.h"
 
 #include <math.h>
 #include <string.h>
-
-enum { WEIGHT_BITS = 32 - 8 - 2 };
 
 static double bilinear(double x)
 {
@@ -44,14 +43,6 @@ static const struct {
     double support;
 } filters[] = {{bicubic, 2.0}, {bilinear, 1.0}, {lanczos, 3.0}};
 
-/* One output sample reads `count` input samples from `first` on, with weights at most `taps` apart
- * from the next one's. */
-struct axis {
-    int taps;
-    int *first, *count;
-    int32_t *weights;
-};
-
 static size_t axis_bytes(int taps, int out)
 {
     return (size_t)out * (2 * sizeof(int) + (size_t)taps * sizeof(int32_t)) +
@@ -66,12 +57,12 @@ static int axis_taps(int in, int out, tsr_resample interpolation)
 }
 
 /* storage: axis_bytes() */
-static struct axis axis_make(int in, int out, tsr_resample interpolation, void *storage)
+static tsr_axis axis_make(int in, int out, tsr_resample interpolation, void *storage)
 {
     double (*filter)(double) = filters[interpolation].filter;
     double scale = (double)in / out, stretch = scale < 1.0 ? 1.0 : scale;
     double support = filters[interpolation].support * stretch;
-    struct axis axis = {.taps = axis_taps(in, out, interpolation)};
+    tsr_axis axis = {.taps = axis_taps(in, out, interpolation)};
     double *real = storage;
     axis.first = (int *)(void *)(real + axis.taps);
     axis.count = axis.first + out;
@@ -87,7 +78,7 @@ static struct axis axis_make(int in, int out, tsr_resample interpolation, void *
         }
         int32_t *weights = axis.weights + (size_t)i * (size_t)axis.taps;
         for (int k = 0; k < end - first; k++) {
-            double w = (sum != 0.0 ? real[k] / sum : real[k]) * (1 << WEIGHT_BITS);
+            double w = (sum != 0.0 ? real[k] / sum : real[k]) * (1 << TSR_WEIGHT_BITS);
             weights[k] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
         }
         axis.first[i] = first;
@@ -96,67 +87,19 @@ static struct axis axis_make(int in, int out, tsr_resample interpolation, void *
     return axis;
 }
 
-static inline uint8_t to_byte(int32_t x)
-{
-    x >>= WEIGHT_BITS;
-    return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
-}
-
-enum { ROWS = 16, TILE_ROW = 3 * ROWS };
-
-/* Turns up to ROWS rows of `width` pixels into tile [width, ROWS, 3], so that the sums over
+/* Turns up to TSR_TILE_ROWS rows of `width` pixels into tile [width, TSR_TILE_ROWS, 3], so that the sums over
  * neighbours in a row run along contiguous bytes of all rows. */
 static void fill_tile(const uint8_t *restrict in, size_t in_row, int rows, int width,
                       uint8_t *restrict tile)
 {
     for (int x = 0; x < width; x++) {
         const uint8_t *p = in + (size_t)x * 3;
-        uint8_t *q = tile + (size_t)x * TILE_ROW;
+        uint8_t *q = tile + (size_t)x * TSR_TILE_ROW;
         for (int y = 0; y < rows; y++, p += in_row, q += 3) {
             q[0] = p[0];
             q[1] = p[1];
             q[2] = p[2];
         }
-    }
-}
-
-/* The horizontal pass over the rows of a tile. */
-static void horizontal(const uint8_t *restrict tile, const struct axis *axis, int rows,
-                       int out_width, uint8_t *restrict out, size_t out_row)
-{
-    for (int x = 0; x < out_width; x++) {
-        const uint8_t *p = tile + (size_t)axis->first[x] * TILE_ROW;
-        const int32_t *w = axis->weights + (size_t)x * (size_t)axis->taps;
-        int32_t sum[TILE_ROW];
-        for (int i = 0; i < TILE_ROW; i++) sum[i] = 1 << (WEIGHT_BITS - 1);
-        for (int k = 0; k < axis->count[x]; k++, p += TILE_ROW) {
-            int32_t weight = w[k];
-            for (int i = 0; i < TILE_ROW; i++) sum[i] += weight * p[i];
-        }
-        uint8_t *q = out + (size_t)x * 3;
-        for (int y = 0; y < rows; y++, q += out_row) {
-            q[0] = to_byte(sum[3 * y]);
-            q[1] = to_byte(sum[3 * y + 1]);
-            q[2] = to_byte(sum[3 * y + 2]);
-        }
-    }
-}
-
-/* One output row from rows of `bytes` bytes, a strip at a time so that the sums stay in cache. */
-static void vertical(const uint8_t *restrict in, size_t bytes, const int32_t *w, int count,
-                     uint8_t *restrict out)
-{
-    enum { STRIP = 512 };
-    for (size_t at = 0; at < bytes; at += STRIP) {
-        size_t n = bytes - at < STRIP ? bytes - at : STRIP;
-        int32_t sum[STRIP];
-        for (size_t i = 0; i < n; i++) sum[i] = 1 << (WEIGHT_BITS - 1);
-        for (int k = 0; k < count; k++) {
-            const uint8_t *row = in + (size_t)k * bytes + at;
-            int32_t weight = w[k];
-            for (size_t i = 0; i < n; i++) sum[i] += weight * row[i];
-        }
-        for (size_t i = 0; i < n; i++) out[at + i] = to_byte(sum[i]);
     }
 }
 
@@ -177,24 +120,25 @@ tsr_status tsr_image_resized_crop(const tsr_image *src, tsr_box box, int height,
     x_bytes = (x_bytes + 63) & ~(size_t)63;
     y_bytes = (y_bytes + 63) & ~(size_t)63;
     size_t row = (size_t)width * 3;
-    size_t tile_bytes = (size_t)box.width * TILE_ROW, in_row = (size_t)src->width * 3;
+    size_t tile_bytes = (size_t)box.width * TSR_TILE_ROW, in_row = (size_t)src->width * 3;
     char *storage = tsr_alloc(x_bytes + y_bytes + tile_bytes + row * (size_t)box.height);
     if (storage == NULL) return tsr_status_get();
-    struct axis x_axis = axis_make(box.width, width, interpolation, storage);
-    struct axis y_axis = axis_make(box.height, height, interpolation, storage + x_bytes);
+    tsr_axis x_axis = axis_make(box.width, width, interpolation, storage);
+    tsr_axis y_axis = axis_make(box.height, height, interpolation, storage + x_bytes);
     uint8_t *tile = (uint8_t *)storage + x_bytes + y_bytes, *between = tile + tile_bytes;
 
+    const tsr_image_loops *loops = tsr_image_loops__get();
     const uint8_t *in = src->pixels + (size_t)box.top * in_row + (size_t)box.left * 3;
     memset(tile, 0, tile_bytes); /* rows that the last tile does not have */
-    for (int y = 0; y < box.height; y += ROWS) {
-        int rows = box.height - y < ROWS ? box.height - y : ROWS;
+    for (int y = 0; y < box.height; y += TSR_TILE_ROWS) {
+        int rows = box.height - y < TSR_TILE_ROWS ? box.height - y : TSR_TILE_ROWS;
         fill_tile(in + (size_t)y * in_row, in_row, rows, box.width, tile);
-        horizontal(tile, &x_axis, rows, width, between + (size_t)y * row, row);
+        loops->resize_across(tile, &x_axis, rows, width, between + (size_t)y * row, row);
     }
     for (int y = 0; y < height; y++) {
-        vertical(between + (size_t)y_axis.first[y] * row, row,
-                 y_axis.weights + (size_t)y * (size_t)y_axis.taps, y_axis.count[y],
-                 out->pixels + (size_t)y * row);
+        loops->resize_down(between + (size_t)y_axis.first[y] * row, row,
+                           y_axis.weights + (size_t)y * (size_t)y_axis.taps, y_axis.count[y],
+                           out->pixels + (size_t)y * row);
     }
     tsr_free(storage);
     return TSR_STATUS_OK;
