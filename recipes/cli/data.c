@@ -196,7 +196,7 @@ static int run(cli_recipe *r, int argc, char **argv)
     struct sheet_options sheet = {.images = 8};
     const cli_flag flags[] = {
         {"data", CLI_TEXT, &folder, "DIR",
-         "images: class folders, a flat folder, IDX or CIFAR files"},
+         "images: class folders, a flat folder, shards (*.tar), IDX or CIFAR files"},
         {"split", CLI_TEXT, &split, "NAME",
          "train, val or test; default: train where there is one, else all"},
         {"out", CLI_TEXT, &sheet.out, "FILE", "the JPEG to write; without it nothing is drawn"},
@@ -238,6 +238,7 @@ static int run(cli_recipe *r, int argc, char **argv)
 
 int cli_data(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "pack") == 0) return cli_data_pack(argc - 1, argv + 1);
     cli_recipe r;
     int status = cli_recipe_open(&r, "data", argc, argv);
     if (status >= 0) return status;

@@ -55,6 +55,10 @@ for command in $("$tessera" --help | names Commands); do
         recipe=$("$tessera" "$command" --help | names Recipes | head -n 1)
         printf '.SH TESSERA %s RECIPE\n' "$command" | tr '[:lower:]' '[:upper:]'
         "$tessera" "$command" "$recipe" --help | sed '/^Training:/,$d' | roff
+        if [ "$command" = data ]; then
+            echo '.SH TESSERA DATA PACK'
+            "$tessera" data pack --help | roff
+        fi
         ;;
     *)
         printf '.SH TESSERA %s\n' "$command" | tr '[:lower:]' '[:upper:]'

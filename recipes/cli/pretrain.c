@@ -144,7 +144,7 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
     int64_t seed = 0;
     const cli_flag flags[] = {
         {"data", CLI_TEXT, &run.data, "DIR",
-         "images: class folders, a flat folder, IDX or CIFAR files"},
+         "images: class folders, a flat folder, shards (*.tar), IDX or CIFAR files"},
         {"out", CLI_TEXT, &run.out, "DIR", "where checkpoints and the log go"},
         {"resume", CLI_SWITCH, &run.resume, NULL,
          "go on with the run in --out; its options are taken from there"},

@@ -247,15 +247,16 @@ typedef struct tsr_dataset tsr_dataset;
 
 /*
  * Opens what lies at path: IDX pairs (train-images-idx3-ubyte, plain or .gz, ...: MNIST and its
- * kin), CIFAR-10 and CIFAR-100 binaries, a folder with a folder of JPEGs for each class, or a flat
- * folder of JPEGs without labels. split is "train", "val", "test" or NULL (train where there is
+ * kin), CIFAR-10 and CIFAR-100 binaries, WebDataset shards (a folder of .tar files, or their names
+ * as a pattern: "train-{000..146}.tar", "*.tar"), a folder with a folder of JPEGs for each class, or
+ * a flat folder of JPEGs without labels. split is "train", "val", "test" or NULL (train where there is
  * one, else all). A folder with children named after splits is searched there. NULL on failure: IO,
  * ARGUMENT (no such split), FORMAT; the message says what was found.
  */
 TSR_API tsr_dataset *tsr_dataset_open(const char *path, const char *split);
 TSR_API void tsr_dataset_close(tsr_dataset **data);
 
-/* "image folder", "flat folder", "IDX", "CIFAR-10", "CIFAR-100" or that of a vtable. */
+/* "image folder", "flat folder", "shards", "IDX", "CIFAR-10", "CIFAR-100" or that of a vtable. */
 TSR_API const char *tsr_dataset_kind(const tsr_dataset *data);
 TSR_API int64_t tsr_dataset_count(const tsr_dataset *data);
 TSR_API int64_t tsr_dataset_classes(const tsr_dataset *data); /* 0: no labels */
@@ -301,6 +302,8 @@ typedef struct tsr_dataset_vtable {
     void (*name)(const void *self, int64_t i, char *buffer, size_t bytes);
     tsr_status (*load)(const void *self, int64_t i, int min_short_side, tsr_image *image,
                        const char **warning);
+    /* The JPEG file of image i, from tsr_alloc(); NULL: images are not files. */
+    tsr_status (*file)(const void *self, int64_t i, void **data, size_t *bytes);
     void (*close)(void *self);
 } tsr_dataset_vtable;
 

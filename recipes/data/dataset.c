@@ -153,6 +153,12 @@ tsr_status tsr_dataset_load(tsr_dataset *data, int64_t i, int min_short_side, ts
                     (long long)data->count, known ? "; the first: " : "", known ? first.text : "");
 }
 
+tsr_status tsr_dataset__file(const tsr_dataset *data, int64_t i, void **bytes, size_t *n)
+{
+    if (data->vtable->file != NULL) return data->vtable->file(data->self, i, bytes, n);
+    return tsr_fail(TSR_STATUS_ARGUMENT, "dataset: %s holds no JPEG files", data->vtable->kind);
+}
+
 static int by_index(const void *a, const void *b)
 {
     const tsr_dataset_problem *x = a, *y = b;
@@ -169,6 +175,39 @@ int64_t tsr_dataset_problems(tsr_dataset *data, tsr_dataset_problem *out, int64_
     int64_t n = data->n_problems;
     pthread_mutex_unlock(&data->lock);
     return n;
+}
+
+/* -------------------- growing ------------------------------------------------------------------ */
+
+bool tsr_array__grow(void **block, int64_t used, int64_t *room, size_t element)
+{
+    if (used < *room) return true;
+    int64_t larger = *room > 0 ? 2 * *room : 256;
+    void *new_block = tsr_alloc((size_t)larger * element);
+    if (new_block == NULL) return false;
+    if (used > 0) memcpy(new_block, *block, (size_t)used * element);
+    tsr_free(*block);
+    *block = new_block;
+    *room = larger;
+    return true;
+}
+
+bool tsr_names__add(tsr_names *names, const char *text, size_t *at)
+{
+    size_t bytes = strlen(text) + 1;
+    if (names->room - names->used < bytes) {
+        size_t larger = 2 * names->room + bytes + 4096;
+        char *block = tsr_alloc(larger);
+        if (block == NULL) return false;
+        if (names->used > 0) memcpy(block, names->text, names->used);
+        tsr_free(names->text);
+        names->text = block;
+        names->room = larger;
+    }
+    *at = names->used;
+    memcpy(names->text + names->used, text, bytes);
+    names->used += bytes;
+    return true;
 }
 
 /* -------------------- paths and files --------------------------------------------------------- */
@@ -274,6 +313,12 @@ static bool has_other_folders(const char *path)
     return found;
 }
 
+static tsr_dataset *open_images(const char *folder)
+{
+    return tsr_shards__find(folder) ? tsr_shards__open_folder(folder, NULL)
+                                    : tsr_folder__open(folder);
+}
+
 static tsr_dataset *open_folder(const char *path, const char *split)
 {
     char train[TSR_PATH], val[TSR_PATH], test[TSR_PATH];
@@ -283,16 +328,16 @@ static tsr_dataset *open_folder(const char *path, const char *split)
     if (tsr_status_get() != TSR_STATUS_OK) return NULL;
     if (split == NULL) {
         bool is_split = has_train && (has_val || has_test || !has_other_folders(path));
-        return tsr_folder__open(is_split ? train : path);
+        return open_images(is_split ? train : path);
     }
     if (strcmp(split, "train") == 0) {
-        if (has_train) return tsr_folder__open(train);
+        if (has_train) return open_images(train);
         /* Only a folder that is not split at all is one to train on as a whole. */
-        if (!has_val && !has_test) return tsr_folder__open(path);
+        if (!has_val && !has_test) return open_images(path);
     } else if (strcmp(split, "val") == 0) {
-        if (has_val) return tsr_folder__open(val);
+        if (has_val) return open_images(val);
     } else if (has_test) {
-        return tsr_folder__open(test);
+        return open_images(test);
     }
     tsr_fail(TSR_STATUS_ARGUMENT,
              "dataset: %s has no split '%s': expected a folder of that name in it%s", path, split,
@@ -313,13 +358,22 @@ tsr_dataset *tsr_dataset_open(const char *path, const char *split)
         return NULL;
     }
     struct stat s;
-    if (stat(path, &s) != 0) {
+    bool exists = stat(path, &s) == 0;
+    if (!exists && strpbrk(path, "{*?[") == NULL) {
         tsr_fail(TSR_STATUS_IO, "dataset: %s: %s", path, strerror(errno));
+        return NULL;
+    }
+    if (!exists || tsr_shards__is_name(path)) {
+        if (split == NULL || strcmp(split, "train") == 0) return tsr_shards__open(path);
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "dataset: %s has no split '%s': only a folder of shards has, by their names", path,
+                 split);
         return NULL;
     }
     if (!S_ISDIR(s.st_mode)) {
         tsr_fail(TSR_STATUS_ARGUMENT,
-                 "dataset: %s is a file; give the folder that holds the images or data files",
+                 "dataset: %s is a file; give the folder that holds the images or data files, or "
+                 ".tar shards",
                  path);
         return NULL;
     }
@@ -331,5 +385,6 @@ tsr_dataset *tsr_dataset_open(const char *path, const char *split)
     closedir(folder);
     if (tsr_idx__find(path)) return tsr_idx__open(path, split != NULL ? split : "train");
     if (tsr_cifar__find(path)) return tsr_cifar__open(path, split != NULL ? split : "train");
+    if (tsr_shards__find(path)) return tsr_shards__open_folder(path, split);
     return open_folder(path, split);
 }

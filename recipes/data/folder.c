@@ -13,12 +13,6 @@
 
 enum { MAX_DEPTH = 32 };
 
-/* Strings one after another in one growing block, named by where they start. */
-struct names {
-    char *text;
-    size_t used, room;
-};
-
 struct entry {
     size_t folder, name; /* in names; folder is "" for the root, else it ends in '/' */
     int32_t label;
@@ -27,7 +21,7 @@ struct entry {
 struct folder {
     tsr_dataset_vtable vtable;
     size_t root; /* in names, without a '/' at the end */
-    struct names names;
+    tsr_names names;
     struct entry *entries;
     int64_t count, room;
     size_t *classes; /* in names */
@@ -36,38 +30,6 @@ struct folder {
     int64_t others;
     char other_extension[16];
 };
-
-/* Doubles *block until it has room for one more element after `used`. */
-static bool grow(void **block, int64_t used, int64_t *room, size_t element)
-{
-    if (used < *room) return true;
-    int64_t larger = *room > 0 ? 2 * *room : 256;
-    void *new_block = tsr_alloc((size_t)larger * element);
-    if (new_block == NULL) return false;
-    if (used > 0) memcpy(new_block, *block, (size_t)used * element);
-    tsr_free(*block);
-    *block = new_block;
-    *room = larger;
-    return true;
-}
-
-static bool names_add(struct names *names, const char *text, size_t *at)
-{
-    size_t bytes = strlen(text) + 1;
-    if (names->room - names->used < bytes) {
-        size_t larger = 2 * names->room + bytes + 4096;
-        char *block = tsr_alloc(larger);
-        if (block == NULL) return false;
-        if (names->used > 0) memcpy(block, names->text, names->used);
-        tsr_free(names->text);
-        names->text = block;
-        names->room = larger;
-    }
-    *at = names->used;
-    memcpy(names->text + names->used, text, bytes);
-    names->used += bytes;
-    return true;
-}
 
 /* -------------------- the vtable -------------------------------------------------------------- */
 
@@ -99,15 +61,27 @@ static void folder_name(const void *self, int64_t i, char *buffer, size_t bytes)
     snprintf(buffer, bytes, "%s%s", f->names.text + e->folder, f->names.text + e->name);
 }
 
+static tsr_status path_of(const struct folder *f, int64_t i, char path[TSR_PATH])
+{
+    const struct entry *e = &f->entries[i];
+    int n = snprintf(path, TSR_PATH, "%s/%s%s", f->names.text + f->root, f->names.text + e->folder,
+                     f->names.text + e->name);
+    if (n < TSR_PATH) return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_IO, "%.200s...: path too long", path);
+}
+
+static tsr_status folder_file(const void *self, int64_t i, void **data, size_t *bytes)
+{
+    char path[TSR_PATH];
+    if (path_of(self, i, path) != TSR_STATUS_OK) return tsr_status_get();
+    return tsr_file__read(path, TSR_FILE_MOST, data, bytes);
+}
+
 static tsr_status folder_load(const void *self, int64_t i, int min_short_side, tsr_image *image,
                               const char **warning)
 {
-    const struct folder *f = self;
-    const struct entry *e = &f->entries[i];
     char path[TSR_PATH];
-    int n = snprintf(path, sizeof path, "%s/%s%s", f->names.text + f->root,
-                     f->names.text + e->folder, f->names.text + e->name);
-    if (n >= TSR_PATH) return tsr_fail(TSR_STATUS_IO, "%.200s...: path too long", path);
+    if (path_of(self, i, path) != TSR_STATUS_OK) return tsr_status_get();
     tsr_jpeg_info info;
     tsr_jpeg_options options = {.min_short_side = min_short_side};
     tsr_status status = tsr_jpeg_read(path, &options, image, &info);
@@ -148,10 +122,10 @@ static void note_other(struct folder *f, const char *name)
 static bool add_entry(struct folder *f, size_t folder, const char *name, int32_t label)
 {
     void *block = f->entries;
-    bool fits = grow(&block, f->count, &f->room, sizeof *f->entries);
+    bool fits = tsr_array__grow(&block, f->count, &f->room, sizeof *f->entries);
     f->entries = block;
     struct entry entry = {.folder = folder, .label = label};
-    if (!fits || !names_add(&f->names, name, &entry.name)) return false;
+    if (!fits || !tsr_names__add(&f->names, name, &entry.name)) return false;
     f->entries[f->count++] = entry;
     return true;
 }
@@ -172,7 +146,7 @@ static tsr_status scan(struct folder *f, const char *root, const char *below, in
     if (stream == NULL) return tsr_fail(TSR_STATUS_IO, "dataset: %s: %s", path, strerror(errno));
     size_t folder_name_at = 0;
     tsr_status status = TSR_STATUS_OK;
-    if (!names_add(&f->names, below, &folder_name_at)) status = tsr_status_get();
+    if (!tsr_names__add(&f->names, below, &folder_name_at)) status = tsr_status_get();
     struct dirent *item;
     while (status == TSR_STATUS_OK && (item = readdir(stream)) != NULL) {
         if (item->d_name[0] == '.') continue;
@@ -238,9 +212,9 @@ static tsr_status find_classes(struct folder *f, const char *root)
         if (!tsr_path__is_folder(child)) continue;
         void *block = f->classes;
         size_t at;
-        bool fits = grow(&block, f->n_classes, &f->classes_room, sizeof *f->classes);
+        bool fits = tsr_array__grow(&block, f->n_classes, &f->classes_room, sizeof *f->classes);
         f->classes = block;
-        if (!fits || !names_add(&f->names, item->d_name, &at)) break;
+        if (!fits || !tsr_names__add(&f->names, item->d_name, &at)) break;
         f->classes[f->n_classes++] = at;
     }
     closedir(stream);
@@ -262,14 +236,14 @@ static tsr_status nothing_found(const struct folder *f, const char *root)
     return tsr_fail(
         TSR_STATUS_FORMAT,
         "dataset: no images in %s; expected JPEG files, a folder of them for each class, "
-        "train-images-idx3-ubyte(.gz), or CIFAR's .bin files",
+        "train-images-idx3-ubyte(.gz), CIFAR's .bin files, or .tar shards",
         root);
 }
 
 static tsr_status fill(struct folder *f, const char *root)
 {
     tsr_status status = find_classes(f, root);
-    if (!names_add(&f->names, root, &f->root)) return tsr_status_get();
+    if (!tsr_names__add(&f->names, root, &f->root)) return tsr_status_get();
     for (int64_t c = 0; c < f->n_classes && status == TSR_STATUS_OK; c++) {
         char below[TSR_PATH];
         int n = snprintf(below, sizeof below, "%s/", f->names.text + f->classes[c]);
@@ -299,6 +273,7 @@ tsr_dataset *tsr_folder__open(const char *path)
                                     .label = folder_label,
                                     .name = folder_name,
                                     .load = folder_load,
+                                    .file = folder_file,
                                     .close = folder_close}};
     if (fill(f, path) != TSR_STATUS_OK) {
         folder_close(f);

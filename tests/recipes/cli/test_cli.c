@@ -207,7 +207,7 @@ static void test_cli__manual_has_every_flag(void **state)
         shell(
             "{ for r in $(\"$t\" pretrain --help | sed -n 's/^  \\([a-z][a-z0-9_-]*\\) .*/\\1/p'); "
             "do \"$t\" pretrain $r --help; done; for c in 'plan ibot' 'data ibot' knn linear features "
-            "attention inspect gradcheck import recipes diff-recipe; do \"$t\" $c --help; done; } | "
+            "attention inspect gradcheck import recipes diff-recipe 'data pack'; do \"$t\" $c --help; done; } | "
             "sed -n 's/^  \\(--[a-z0-9-]*\\).*/\\1/p' | sort -u "
             "> $d/help; sed -n 's/^\\.B //p' \"$TSR_MAN_PAGE\" | tr -d '\\\\' | cut -d ' ' -f 1 | "
             "grep ^-- | sort -u > $d/man; diff $d/help $d/man && wc -l < $d/man"),
@@ -486,6 +486,29 @@ static void test_cli__data_lists_damaged_images(void **state)
     assert_says("all images were read: 1 unreadable, 0 damaged");
 }
 
+static void test_cli__data_pack_writes_the_same_shards_each_time(void **state)
+{
+    (void)state;
+    make_folder("pack");
+    make_folder("pack/a");
+    make_folder("pack/b");
+    write_jpeg("pack/a/1.jpg", 8, 8, 20);
+    write_jpeg("pack/b/2.jpg", 700, 900, 40);
+    write_jpeg("pack/b/3.jpg", 8, 8, 60);
+    assert_run("data pack --data $d/pack --out $d/x", 0);
+    assert_says("3 images, their classes by number");
+    assert_run("data pack --data $d/pack --out $d/y", 0);
+    assert_int_equal(shell("cmp $d/x-000000.tar $d/y-000000.tar && tar tf $d/x-000000.tar"), 0);
+    assert_string_equal(text, "000000000.jpg\n000000000.cls\n000000001.jpg\n000000001.cls\n"
+                              "000000002.jpg\n000000002.cls\n");
+    assert_int_equal(shell("tar xOf $d/x-000000.tar 000000002.jpg | cmp - $d/pack/b/3.jpg"), 0);
+    assert_run("data ibot --data \"$d/x-{000000..000000}.tar\" --check", 0);
+    assert_says("shards, 3 images, 2 classes: 0, 1");
+    assert_run("data pack --data $d/data --out $d/z", 1);
+    assert_says("IDX holds no JPEG files");
+    assert_run("data pack --data $d/pack", 2);
+}
+
 static void test_cli__inspect_lists_and_verifies(void **state)
 {
     (void)state;
@@ -575,6 +598,7 @@ int main(void)
         tsr_test(test_cli__attention_draws_each_head),
         tsr_test(test_cli__data_draws_views_and_masks),
         tsr_test(test_cli__data_lists_damaged_images),
+        tsr_test(test_cli__data_pack_writes_the_same_shards_each_time),
         tsr_test(test_cli__inspect_lists_and_verifies),
         tsr_test(test_cli__inspect_finds_nan),
         tsr_test(test_cli__gradcheck_checks_what_is_asked),
