@@ -239,18 +239,19 @@ TSR_API tsr_tensor *tsr_weights_tensor(tsr_weights *w, int64_t i);
 
 /*
  * How another program calls the parameters of tsr_vit. '#' in both names is the number of a block. part 0: the same tensor;
- * 1, 2, 3: theirs is that third of our rows (query, key, value). theirs NULL: they have none, and it counts as zeros.
+ * else theirs is part 1 .. of of our rows (query, key, value). theirs NULL: they have none, and it counts as zeros.
  * A name of ours may have several rules: one of each part, or one for each version of the program.
  */
 typedef struct tsr_name_rule {
     const char *ours, *theirs;
-    int part;
+    int part, of;
 } tsr_name_rule;
 
 typedef struct tsr_name_map {
-    const char *name;  /* "timm" */
-    const char *about; /* "PyTorch Image Models: ViT, DeiT" */
-    double eps;        /* of its layer norms */
+    const char *name;      /* "timm" */
+    const char *about;     /* "PyTorch Image Models: ViT, DeiT" */
+    double eps;            /* of its layer norms */
+    tsr_position position; /* of a network without registers */
     const tsr_name_rule *rules;
     int n;
 } tsr_name_map;
@@ -267,19 +268,39 @@ TSR_API const tsr_name_rule *tsr_name_to_ours(const tsr_name_map *map, const cha
 TSR_API const tsr_name_rule *tsr_name_to_theirs(const tsr_name_map *map, const char *ours, int k,
                                                 char name[TSR_NAME_BYTES]);
 
+/* A network's state under a program's names (map NULL: ours); views of it. NULL on failure: ARGUMENT where a tensor has no name
+ * there, or where the program leaves out one that is not 0. masked_embed, which only training needs, is left out where
+ * they have none. Hold it no longer than the network. */
+typedef struct tsr_named_list {
+    tsr_named_tensor *at;
+    int64_t n;
+} tsr_named_list;
+
+TSR_API tsr_named_list *tsr_name_map_export(const tsr_name_map *map, const tsr_module *m);
+TSR_API void tsr_named_list_free(tsr_named_list **list);
+/* For transformers' names: the config.json that goes with them, to be freed; else NULL. */
+TSR_API char *tsr_name_map_config(const tsr_name_map *map, const tsr_vit_config *config);
+
+/*
+ * Writes n tensors (any strides) as PyTorch's torch.save() of an OrderedDict does: torch.load() reads it, with weights_only
+ * too. The same content gives the same bytes. ARGUMENT: a bad or repeated name, a NULL tensor; IO, MEMORY.
+ */
+TSR_API tsr_status tsr_pth_write(const char *path, const tsr_named_tensor *tensors, int64_t n);
+
 /* ------------------------------------------------------------------ importing --------------------------------------- */
 
 typedef struct tsr_import_options {
-    const char *prefix; /* of the network's names in the file; NULL: found, teacher's before others */
-    const char *map;    /* a tsr_name_map's name; NULL: the one that fits best */
-    int64_t heads;      /* 0: dim / 64 */
+    const char
+        *prefix;     /* of the network's names in the file; NULL: found, teacher's before others */
+    const char *map; /* a tsr_name_map's name; NULL: the one that fits best */
+    int64_t heads;   /* 0: dim / 64 */
     int64_t image_size; /* the position embedding is resized to it; 0: as it is */
 } tsr_import_options;
 
 typedef enum tsr_import_kind {
     TSR_IMPORT_LOADED = 0,
     TSR_IMPORT_RESIZED,
-    TSR_IMPORT_UNUSED,  /* under the prefix in the file, and not in the network */
+    TSR_IMPORT_UNUSED, /* under the prefix in the file, and not in the network */
     TSR_IMPORT_MISSING, /* in the network, and not in the file: it is as tsr_module_initialize() with seed 0 left it */
 } tsr_import_kind;
 
@@ -301,10 +322,10 @@ typedef struct tsr_import {
 } tsr_import;
 
 /*
- * A vision transformer from the tensors of a file: size, depth, patches, pictures, LayerScale, biases and pooling are
- * what the tensors say. NULL on failure: ARGUMENT: no vision transformer in it, several (the message lists their prefixes), one
- * that tsr_vit cannot run (register tokens, gated MLPs, relative position biases, ...), or a tensor of another shape; and what
- * tsr_weights_tensor() says.
+ * A vision transformer from the tensors of a file: size, depth, patches, pictures, registers, LayerScale, biases, pooling
+ * and whether MLPs are gated are what the tensors say. NULL on failure: ARGUMENT: no vision transformer in it, several (the
+ * message lists their prefixes), one that tsr_vit cannot run (distillation tokens, relative position biases, ...), or a
+ * tensor of another shape; and what tsr_weights_tensor() says.
  */
 TSR_API tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options);
 TSR_API void tsr_import_free(tsr_import **import);

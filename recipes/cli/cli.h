@@ -243,6 +243,7 @@ int cli_attention(int argc, char **argv);
 int cli_data_pack(int argc, char **argv); /* pack.c */
 int cli_data(int argc, char **argv);
 int cli_diff_recipe(int argc, char **argv);
+int cli_export(int argc, char **argv);
 int cli_features(int argc, char **argv);
 int cli_gradcheck(int argc, char **argv);
 int cli_import(int argc, char **argv);

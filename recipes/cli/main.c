@@ -8,6 +8,7 @@ static const cli_command commands[] = {
     {"features", "write the embeddings of images", cli_features},
     {"attention", "draw where the class token looks in an image", cli_attention},
     {"import", "make a checkpoint of a network trained elsewhere", cli_import},
+    {"export", "write a backbone as ONNX, safetensors or for PyTorch", cli_export},
     {"inspect", "list what is in a checkpoint, and verify it", cli_inspect},
     {"gradcheck", "check the derivatives of all operators", cli_gradcheck},
 };

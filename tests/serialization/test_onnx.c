@@ -109,7 +109,7 @@ static void test_onnx__every_operator_runs_as_it_did_or_is_refused(void **state)
         }
     }
     assert_true(exported > 200);
-    assert_true(refused < 40);
+    assert_true(refused >= 12 && refused < 100);
 }
 
 /* ---- networks ---- */
