@@ -141,7 +141,10 @@ static int64_t fit_micro(const tsr_trial_run *run, const tsr_train_options *trai
     if (t->reserved > allowed) return 0;
     tsr_trial two;
     int64_t second = next_divisor(n, 1), fits = 1;
-    if (second > most || try_micro(run, train, second, recompute, &two) != TSR_STATUS_OK) return 1;
+    /* Before a step of many images (a batch with few divisors), what it would come to at most. */
+    bool far = second > 4 && t->reserved + (double)(second - 1) * (t->bytes - t->state) > allowed;
+    if (second > most || far) return 1;
+    if (try_micro(run, train, second, recompute, &two) != TSR_STATUS_OK) return 0;
     if (two.reserved > allowed) return 1;
     double slope = (two.reserved - t->reserved) / (double)(second - 1);
     double room = slope > 0.0 ? (allowed - t->reserved) / slope : (double)most;
