@@ -12,14 +12,34 @@ static const tsr_rng *place(const tsr_rng *rng, uint32_t at, tsr_rng *own)
     return own;
 }
 
-tsr_mlp *tsr_mlp_new(int64_t dim, int64_t hidden, double drop, tsr_dtype dtype)
+static tsr_mlp *new_mlp(int64_t dim, int64_t hidden, bool gated, double drop, tsr_dtype dtype)
 {
     tsr_mlp *m = tsr_module_new(sizeof *m, "mlp", dtype);
     if (m == NULL) return NULL;
-    m->fc1 = tsr_module_child(&m->module, "fc1", tsr_linear_new(dim, hidden, true, dtype));
-    m->fc2 = tsr_module_child(&m->module, "fc2", tsr_linear_new(hidden, dim, true, dtype));
+    m->gated = gated;
+    m->fc1 = tsr_module_child(&m->module, gated ? "w12" : "fc1",
+                              tsr_linear_new(dim, gated ? 2 * hidden : hidden, true, dtype));
+    m->fc2 = tsr_module_child(&m->module, gated ? "w3" : "fc2",
+                              tsr_linear_new(hidden, dim, true, dtype));
     m->drop = tsr_module_child(&m->module, "drop", tsr_dropout_new(drop, dtype));
     return tsr_module_finish(&m->module);
+}
+
+tsr_mlp *tsr_mlp_new(int64_t dim, int64_t hidden, double drop, tsr_dtype dtype)
+{
+    return new_mlp(dim, hidden, false, drop, dtype);
+}
+
+tsr_mlp *tsr_mlp_new_gated(int64_t dim, int64_t hidden, double drop, tsr_dtype dtype)
+{
+    return new_mlp(dim, hidden, true, drop, dtype);
+}
+
+static tsr_tensor *gate(tsr_tensor *x)
+{
+    tsr_tensor *halves[2];
+    if (tsr_split(x, -1, 2, halves) != TSR_STATUS_OK) return NULL;
+    return tsr_mul(tsr_silu(halves[0]), halves[1]);
 }
 
 tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x, const tsr_rng *rng)
@@ -28,7 +48,7 @@ tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x, const tsr_rng *rng)
     tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
     x = tsr_linear_forward(m->fc1, x);
-    x = tsr_gelu(x, false);
+    x = m->gated ? gate(x) : tsr_gelu(x, false);
     x = tsr_dropout_forward(m->drop, x, place(rng, 0, &own));
     x = tsr_linear_forward(m->fc2, x);
     x = tsr_dropout_forward(m->drop, x, place(rng, 1, &own));
@@ -113,7 +133,7 @@ tsr_transformer_block *tsr_transformer_block_new(const tsr_transformer_block_con
     m->attn = tsr_module_child(
         base, "attn", tsr_attention_new(c.dim, c.heads, c.qkv_bias, c.attn_drop, c.drop, c.dtype));
     m->norm2 = tsr_module_child(base, "norm2", tsr_norm_new(TSR_NORM_LAYER, c.dim, c.eps, c.dtype));
-    m->mlp = tsr_module_child(base, "mlp", tsr_mlp_new(c.dim, c.hidden, c.drop, c.dtype));
+    m->mlp = tsr_module_child(base, "mlp", new_mlp(c.dim, c.hidden, c.gated, c.drop, c.dtype));
     m->drop_path = tsr_module_child(base, "drop_path", tsr_drop_path_new(c.drop_path, c.dtype));
     return tsr_module_finish(base);
 }

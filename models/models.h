@@ -133,6 +133,8 @@ TSR_API bool tsr_module_decays(const tsr_module_entry *parameter);
 /* Fills every parameter by its init. Each has its own random stream, keyed by its full name under
  * m: the same seed gives the same weights whatever else there is. */
 TSR_API tsr_status tsr_module_initialize(tsr_module *m, uint64_t seed);
+/* The same for one of what tsr_module_state() lists. */
+TSR_API void tsr_module_entry_initialize(const tsr_module_entry *entry, uint64_t seed);
 /* Training or evaluation, for the whole tree: what drop path and batch norm ask. */
 TSR_API void tsr_module_train(tsr_module *m, bool on);
 /* No parameter of the tree requires a gradient any more. */
@@ -238,10 +240,14 @@ TSR_API tsr_tensor *tsr_drop_path_forward(const tsr_drop_path_layer *m, tsr_tens
 /* d(fc2(d(GELU(fc1(x))))), d dropout of rate `drop`; children fc1, fc2, drop. Two places. */
 typedef struct tsr_mlp {
     tsr_module module;
-    tsr_linear_layer *fc1, *fc2;
+    bool gated;
+    tsr_linear_layer *fc1, *fc2; /* gated: w12, w3 */
     tsr_dropout_layer *drop;
 } tsr_mlp;
 TSR_API tsr_mlp *tsr_mlp_new(int64_t dim, int64_t hidden, double drop, tsr_dtype dtype);
+/* SwiGLU (Shazeer 2020, equation 6, with biases): d(w3(d(SiLU(a) b))), [a, b] = w12(x), each of
+ * size hidden; children w12, w3, drop, as DINOv2 names them. */
+TSR_API tsr_mlp *tsr_mlp_new_gated(int64_t dim, int64_t hidden, double drop, tsr_dtype dtype);
 TSR_API tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x, const tsr_rng *rng);
 
 /* Multi-head self-attention (Vaswani et al. 2017, section 3.2.2) with dropout of the attention's
@@ -276,6 +282,7 @@ typedef struct tsr_transformer_block {
 
 typedef struct tsr_transformer_block_config {
     int64_t dim, heads, hidden; /* hidden: of the MLP */
+    bool gated;                 /* the MLP is tsr_mlp_new_gated() */
     bool qkv_bias;
     double drop_path;   /* probability that a sample skips a branch in training */
     double drop;        /* dropout in the MLP and of the attention's result */
@@ -372,10 +379,11 @@ TSR_API tsr_tensor *tsr_tokens_patches(tsr_tensor *tokens);
 
 /* ------------------------------------------------------------------ ViT ----------------------- */
 
-/* How position embeddings of h0 x h0 patches are fitted to h x w, both bicubic. */
+/* How position embeddings of h0 x h0 patches are fitted to h x w, all bicubic. */
 typedef enum tsr_position {
     TSR_POSITION_OFFSET = 0, /* by the scale (h + 0.1) / h0: DINO and iBOT */
-    TSR_POSITION_SIZE,       /* by the sizes: BEiT's fine-tuning */
+    TSR_POSITION_SIZE,       /* by the sizes: BEiT's fine-tuning, transformers */
+    TSR_POSITION_ANTIALIAS,  /* by the sizes, with antialias: DINOv2 with registers, timm */
 } tsr_position;
 
 typedef struct tsr_vit_config {
@@ -383,7 +391,9 @@ typedef struct tsr_vit_config {
     int64_t patch_size; /* 0: 16 */
     int64_t channels;   /* 0: 3 */
     int64_t dim, depth, heads;
-    double mlp_ratio; /* 0: 4 */
+    double mlp_ratio;  /* 0: 4 */
+    bool gated;        /* MLPs are SwiGLU: tsr_mlp_new_gated(dim, dim * mlp_ratio) */
+    int64_t registers; /* tokens behind the class token that hold no patch (Darcet et al. 2024) */
     bool qkv_bias;
     double drop_path;   /* of the last block; the others rise to it linearly from 0 */
     double drop;        /* dropout after the position embedding and in blocks (drop_rate) */
@@ -405,16 +415,16 @@ TSR_API tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config)
 TSR_API tsr_tensor *tsr_vit_resize_position(tsr_tensor *embedding, int64_t grid, int64_t h,
                                             int64_t w, tsr_position rule);
 
-/* Parameters cls_token [1, 1, D], pos_embed [1, 1 + N0, D], masked_embed [1, D]; children
- * patch_embed.proj, pos_drop, blocks.i, norm (or fc_norm). TSR_BLOCK_PLACES places a block, one
- * more for pos_drop. */
+/* Parameters cls_token [1, 1, D], pos_embed [1, 1 + N0, D], masked_embed [1, D], register_tokens
+ * [1, R, D]; children patch_embed.proj, pos_drop, blocks.i, norm (or fc_norm). TSR_BLOCK_PLACES
+ * places a block, one more for pos_drop. Registers have no position, and are in no output. */
 typedef struct tsr_vit {
     union {
         tsr_module module;
         tsr_backbone backbone;
     };
     tsr_vit_config config; /* with its defaults filled in */
-    tsr_tensor *cls_token, *pos_embed, *masked_embed;
+    tsr_tensor *cls_token, *pos_embed, *masked_embed, *register_tokens;
     tsr_conv_layer *patch_embed;
     tsr_dropout_layer *pos_drop;
     tsr_norm_layer *norm, *fc_norm;

@@ -305,7 +305,7 @@ bool tsr_module_decays(const tsr_module_entry *parameter)
 enum { CHUNK = 32768 };
 
 /* Cannot fail: the tensor is a module's own, and its init was checked when it was registered. */
-static void start(const tsr_module_entry *e, uint64_t seed)
+void tsr_module_entry_initialize(const tsr_module_entry *e, uint64_t seed)
 {
     tsr_rng rng = tsr_rng_make(seed, tsr_rng_purpose("init"), 0, tsr_rng_purpose(e->name));
     double v = e->init.value;
@@ -329,7 +329,7 @@ tsr_status tsr_module_initialize(tsr_module *m, uint64_t seed)
     /* One tensor a turn: neighbours of a transformer are of different sizes, and blocks alike. */
     int threads = tsr_module_count(m) < CHUNK ? 1 : tsr_threads();
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int64_t i = 0; i < list->n; i++) start(&list->at[i], seed);
+    for (int64_t i = 0; i < list->n; i++) tsr_module_entry_initialize(&list->at[i], seed);
     tsr_module_list_free(&list);
     return TSR_STATUS_OK;
 }

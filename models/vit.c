@@ -34,7 +34,7 @@ tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config)
                     name != NULL ? name : "");
 }
 
-enum { MAX_DEPTH = 1024 };
+enum { MAX_DEPTH = 1024, MAX_REGISTERS = 1024 };
 
 /* Defaults filled in; false with a message where it cannot be built. */
 static bool complete(tsr_vit_config *c)
@@ -56,6 +56,11 @@ static bool complete(tsr_vit_config *c)
                  "vit: image_size is %" PRId64 ", patch_size %" PRId64
                  "; expected an image of one patch or more",
                  c->image_size, c->patch_size);
+        return false;
+    }
+    if (c->registers < 0 || c->registers > MAX_REGISTERS) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "vit: registers is %" PRId64 ", expected 0 to %d",
+                 c->registers, MAX_REGISTERS);
         return false;
     }
     double hidden = (double)c->dim * c->mlp_ratio;
@@ -92,6 +97,10 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
         m->masked_embed =
             tsr_module_parameter(base, "masked_embed", TSR_SHAPE(1, c.dim), TSR_INIT_CONSTANT(0.0));
     }
+    if (c.registers > 0) {
+        m->register_tokens = tsr_module_parameter(
+            base, "register_tokens", TSR_SHAPE(1, c.registers, c.dim), TSR_INIT_TRUNC_NORMAL(1e-6));
+    }
     tsr_conv_options patches = {.stride = {c.patch_size, c.patch_size}};
     m->patch_embed =
         tsr_module_child(base, "patch_embed.proj",
@@ -107,6 +116,7 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
                                             .dim = c.dim,
                                             .heads = c.heads,
                                             .hidden = (int64_t)((double)c.dim * c.mlp_ratio),
+                                            .gated = c.gated,
                                             .qkv_bias = c.qkv_bias,
                                             .drop_path = rate,
                                             .drop = c.drop,
@@ -128,7 +138,8 @@ tsr_tensor *tsr_vit_resize_position(tsr_tensor *embedding, int64_t grid, int64_t
                                     tsr_position rule)
 {
     if (h == grid && w == grid) return embedding;
-    tsr_interpolate_options options = {.mode = TSR_INTERPOLATION_BICUBIC};
+    tsr_interpolate_options options = {.mode = TSR_INTERPOLATION_BICUBIC,
+                                       .antialias = rule == TSR_POSITION_ANTIALIAS};
     if (rule == TSR_POSITION_OFFSET) {
         options.scale[0] = ((double)h + 0.1) / (double)grid;
         options.scale[1] = ((double)w + 0.1) / (double)grid;
@@ -177,7 +188,27 @@ static tsr_tensor *mask_patches(const tsr_vit *m, tsr_tensor *patches, tsr_tenso
     return tsr_where(mask, m->masked_embed, patches);
 }
 
-/* Images to the tokens that enter the first block: [B, 1 + N, D]. */
+/* Registers go behind the class token: [B, 1 + N, D] -> [B, 1 + R + N, D]. */
+static tsr_tensor *add_registers(const tsr_vit *m, tsr_tensor *x)
+{
+    if (m->register_tokens == NULL || x == NULL) return x;
+    int64_t batch = tsr_tensor_size(x, 0);
+    tsr_tensor *registers =
+        tsr_expand(m->register_tokens, TSR_SHAPE(batch, m->config.registers, m->config.dim));
+    return tsr_concat(TSR_TENSORS(tsr_slice(x, 1, 0, 1, 1), registers, tsr_tokens_patches(x)), 1);
+}
+
+/* All along a dimension but the registers. */
+static tsr_tensor *drop_registers(const tsr_vit *m, tsr_tensor *x, int dimension)
+{
+    if (m->register_tokens == NULL || x == NULL) return x;
+    int64_t first = 1 + m->config.registers, end = tsr_tensor_size(x, dimension);
+    return tsr_concat(
+        TSR_TENSORS(tsr_slice(x, dimension, 0, 1, 1), tsr_slice(x, dimension, first, end, 1)),
+        dimension);
+}
+
+/* Images to the tokens that enter the first block: [B, 1 + R + N, D]. */
 static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_vit_options *options)
 {
     tsr_tensor *mask = options != NULL ? options->mask : NULL;
@@ -201,7 +232,7 @@ static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_vit_opt
     if (mask != NULL) x = mask_patches(m, x, mask, TSR_SHAPE(batch, h, w));
     tsr_tensor *cls = tsr_expand(m->cls_token, TSR_SHAPE(batch, 1, c->dim));
     x = tsr_concat(TSR_TENSORS(cls, x), 1);
-    x = tsr_add(x, position(m, h, w));
+    x = add_registers(m, tsr_add(x, position(m, h, w)));
     x = tsr_dropout_forward(m->pos_drop, x, place(options, c->depth, &rng));
     return tsr_scope_return(&scope, x);
 }
@@ -240,7 +271,7 @@ tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
     if (m == NULL || images == NULL) return NULL;
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *x = embed(m, images, options);
-    x = blocks(m, &scope, m->config.depth, x, options);
+    x = drop_registers(m, blocks(m, &scope, m->config.depth, x, options), 1);
     if (m->norm != NULL) {
         x = tsr_norm_forward(m->norm, x);
     } else {
@@ -270,7 +301,8 @@ tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
     x = blocks(m, &scope, first, x, options);
     for (int i = 0; i < n; i++) {
         x = block(m, first + i, x, options);
-        outputs[i] = normed ? tsr_norm_forward(m->norm, x) : x;
+        tsr_tensor *tokens = drop_registers(m, x, 1);
+        outputs[i] = normed ? tsr_norm_forward(m->norm, tokens) : tokens;
     }
     bool failed = outputs[n - 1] == NULL;
     for (int i = 0; i < n && failed; i++) outputs[i] = NULL;
@@ -288,6 +320,7 @@ tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images)
     x = blocks(m, &scope, last, x, NULL);
     x = tsr_norm_forward(m->blocks[last]->norm1, x);
     tsr_attention_forward(m->blocks[last]->attn, x, NULL, &weights);
+    weights = drop_registers(m, drop_registers(m, weights, 2), 3);
     tsr_recording_set(was);
     return tsr_module_leave(&scope, weights);
 }

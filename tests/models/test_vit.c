@@ -373,6 +373,97 @@ static void test_vit__drops_where_the_authors_do(void **state)
     tsr_module_free(&vit);
 }
 
+static tsr_tensor *heads_of(tsr_tensor *x, int64_t heads)
+{
+    tsr_shape s = tsr_tensor_shape(x);
+    x = tsr_reshape(x, TSR_SHAPE(s.size[0], s.size[1], heads, s.size[2] / heads));
+    return tsr_transpose(x, 1, 2);
+}
+
+/* One block of DINOv2 with all its tokens: SwiGLU, LayerScale. weights receives the attention's. */
+static tsr_tensor *gated_by_hand(const tsr_vit *vit, tsr_tensor *x, tsr_tensor **weights)
+{
+    const tsr_transformer_block *b = vit->blocks[0];
+    tsr_tensor *y = tsr_layer_norm(x, b->norm1->weight, b->norm1->bias, 1e-6), *part[3];
+    tsr_split(tsr_linear(y, b->attn->qkv->weight, b->attn->qkv->bias), -1, 3, part);
+    for (int k = 0; k < 3; k++) part[k] = heads_of(part[k], vit->config.heads);
+    y = tsr_matmul(part[0], tsr_transpose(part[1], 2, 3));
+    *weights = tsr_softmax(tsr_affine(y, 0.25, 0.0), -1); /* 1 / sqrt(48 / 3) */
+    y = tsr_transpose(tsr_matmul(*weights, part[2]), 1, 2);
+    y = tsr_linear(tsr_reshape(y, tsr_tensor_shape(x)), b->attn->proj->weight, b->attn->proj->bias);
+    x = tsr_add(x, tsr_mul(y, b->gamma_1));
+    y = tsr_layer_norm(x, b->norm2->weight, b->norm2->bias, 1e-6);
+    tsr_tensor *w12 = tsr_module_find(&b->module, "mlp.w12.weight");
+    tsr_tensor *w3 = tsr_module_find(&b->module, "mlp.w3.weight");
+    tsr_split(tsr_linear(y, w12, tsr_module_find(&b->module, "mlp.w12.bias")), -1, 2, part);
+    y = tsr_mul(tsr_mul(part[0], tsr_sigmoid(part[0])), part[1]);
+    y = tsr_linear(y, w3, tsr_module_find(&b->module, "mlp.w3.bias"));
+    return tsr_add(x, tsr_mul(y, b->gamma_2));
+}
+
+/* Two registers behind the class token, which get no position and come out nowhere. */
+static void test_vit__registers_and_gates_are_those_of_dinov2(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F64);
+    config.depth = 1;
+    config.registers = 2;
+    config.gated = true;
+    config.mlp_ratio = 1.5;
+    config.layer_scale = 1.0;
+    tsr_vit *vit = tsr_vit_new(&config);
+    assert_ok();
+    tsr_module_list *list = tsr_module_state(&vit->module);
+    for (int64_t i = 0; i < list->n; i++) {
+        tsr_fill_normal(tsr_detach(list->at[i].tensor), tsr_rng_make(3, (uint32_t)i, 0, 0), 0.0,
+                        0.3);
+    }
+    tsr_module_list_free(&list);
+    assert_true(
+        tsr_shape_equal(tsr_tensor_shape(vit->blocks[0]->mlp->fc1->weight), TSR_SHAPE(144, 48)));
+    tsr_tensor *images = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(2, 3, 32, 32));
+    tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+
+    tsr_tensor *x = tsr_patch_embed(images, vit->patch_embed->weight, vit->patch_embed->bias);
+    x = tsr_permute(tsr_reshape(x, TSR_SHAPE(2, 48, 16)), (const int[]){0, 2, 1});
+    x = tsr_add(x, tsr_slice(vit->pos_embed, 1, 1, 17, 1));
+    tsr_tensor *cls = tsr_add(vit->cls_token, tsr_slice(vit->pos_embed, 1, 0, 1, 1)), *weights;
+    x = tsr_concat(TSR_TENSORS(tsr_expand(cls, TSR_SHAPE(2, 1, 48)),
+                               tsr_expand(vit->register_tokens, TSR_SHAPE(2, 2, 48)), x),
+                   1);
+    x = gated_by_hand(vit, x, &weights);
+    x = tsr_concat(TSR_TENSORS(tsr_slice(x, 1, 0, 1, 1), tsr_slice(x, 1, 3, 19, 1)), 1);
+    tsr_tensor *last;
+    tsr_backbone_options raw = {.no_norm = true};
+    assert_int_equal(tsr_vit_intermediate(vit, images, 1, &raw, &last), TSR_STATUS_OK);
+    assert_close(last, x, 1e-12);
+    x = tsr_layer_norm(x, vit->norm->weight, vit->norm->bias, 1e-6);
+    assert_close(tsr_vit_forward(vit, images, NULL), x, 1e-12);
+    /* The class token's attention to the last patch. */
+    tsr_tensor *attention = tsr_vit_last_attention(vit, images);
+    assert_true(tsr_shape_equal(tsr_tensor_shape(attention), TSR_SHAPE(2, 3, 17, 17)));
+    assert_true(fabs(tsr_tensor_get(attention, 16) - tsr_tensor_get(weights, 18)) < 1e-12);
+    tsr_module_free(&vit);
+
+    config.registers = 1025;
+    assert_null(tsr_vit_new(&config));
+    assert_failed(TSR_STATUS_ARGUMENT, "registers is 1025, expected 0 to 1024");
+}
+
+static void test_vit__fits_positions_with_antialias(void **state)
+{
+    (void)state;
+    tsr_tensor *x = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(1, 17, 5));
+    tsr_fill_normal(x, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+    tsr_tensor *grid = tsr_permute(tsr_reshape(tsr_slice(x, 1, 1, 17, 1), TSR_SHAPE(1, 4, 4, 5)),
+                                   (const int[]){0, 3, 1, 2});
+    tsr_interpolate_options options = {.mode = TSR_INTERPOLATION_BICUBIC, .antialias = true};
+    grid = tsr_permute(tsr_interpolate(grid, 2, 3, &options), (const int[]){0, 2, 3, 1});
+    tsr_tensor *wanted =
+        tsr_concat(TSR_TENSORS(tsr_slice(x, 1, 0, 1, 1), tsr_reshape(grid, TSR_SHAPE(1, 6, 5))), 1);
+    assert_close(tsr_vit_resize_position(x, 4, 2, 3, TSR_POSITION_ANTIALIAS), wanted, 1e-14);
+}
+
 static void test_vit__refuses_what_does_not_fit(void **state)
 {
     (void)state;
@@ -513,6 +604,8 @@ int main(void)
         tsr_test(test_vit__fits_positions_by_size),
         tsr_test(test_vit__drops_by_sample_alone),
         tsr_test(test_vit__drops_where_the_authors_do),
+        tsr_test(test_vit__registers_and_gates_are_those_of_dinov2),
+        tsr_test(test_vit__fits_positions_with_antialias),
         tsr_test(test_vit__refuses_what_does_not_fit),
         tsr_test(test_vit__holds_one_block_at_a_time),
         tsr_test(test_vit__recomputed_blocks_give_the_same_bits_in_less_memory),
