@@ -9,7 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREFIXES = 16, PREFIX_BYTES = 200, DEPTH_MAX = 1000, HIDDEN_MAX = 1 << 20 };
+enum {
+    PREFIXES = 16,
+    PREFIX_BYTES = 200,
+    DEPTH_MAX = 1000,
+    HIDDEN_MAX = 1 << 20,
+    REGISTERS_MAX = 1024
+};
 
 /* ---- names ---- */
 
@@ -58,13 +64,16 @@ struct source {
     int part;
 };
 
+enum { PARTS = 3 };
+
 /* The parts in the file of a tensor of ours: how many, 0 where it is not whole. */
-static int find_parts(const struct reader *r, const char *ours, struct source parts[3])
+static int find_parts(const struct reader *r, const char *ours, struct source parts[PARTS])
 {
     char theirs[TSR_NAME_BYTES];
     const tsr_name_rule *rule;
-    struct source thirds[3];
-    bool have[3] = {false};
+    struct source of[PARTS];
+    int wanted = 0, have = 0;
+    for (int i = 0; i < PARTS; i++) of[i].part = 0;
     for (int k = 0; (rule = tsr_name_to_theirs(r->map, ours, k, theirs)) != NULL; k++) {
         int64_t at = rule->theirs != NULL ? find(r, theirs) : -1;
         if (rule->theirs != NULL && at < 0) continue;
@@ -72,27 +81,32 @@ static int find_parts(const struct reader *r, const char *ours, struct source pa
             parts[0] = (struct source){at, 0};
             return 1;
         }
-        if (have[rule->part - 1] && at < 0) continue; /* zeros only where there is none */
-        have[rule->part - 1] = true;
-        thirds[rule->part - 1] = (struct source){at, rule->part};
+        struct source *part = &of[rule->part - 1];
+        if (part->part != 0 && at < 0) continue; /* zeros only where there is none */
+        wanted = rule->of;
+        have += part->part == 0;
+        *part = (struct source){at, rule->part};
     }
-    if (!have[0] || !have[1] || !have[2] || thirds[0].at < 0) return 0;
-    memcpy(parts, thirds, sizeof thirds);
-    return 3;
+    if (wanted == 0 || have < wanted || of[0].at < 0) return 0;
+    memcpy(parts, of, sizeof of);
+    return wanted;
 }
 
 static bool holds(const struct reader *r, const char *ours)
 {
-    struct source parts[3];
+    struct source parts[PARTS];
     return find_parts(r, ours, parts) > 0;
 }
 
-/* The shape of the first part; a scalar's where there is none. */
+/* The shape of all its parts together, as the first one's says; a scalar's where there is none. */
 static tsr_shape shape_of(const struct reader *r, const char *ours)
 {
-    struct source parts[3];
-    if (find_parts(r, ours, parts) == 0) return TSR_SHAPE_SCALAR;
-    return tsr_weights_shape(r->w, parts[0].at);
+    struct source parts[PARTS];
+    int n = find_parts(r, ours, parts);
+    if (n == 0) return TSR_SHAPE_SCALAR;
+    tsr_shape shape = tsr_weights_shape(r->w, parts[0].at);
+    if (n > 1 && shape.ndim > 0) shape.size[0] = shape.size[0] < INT32_MAX ? n * shape.size[0] : 0;
+    return shape;
 }
 
 /* ---- which network of the file ---- */
@@ -159,11 +173,7 @@ static const struct {
     {"relative_position", "relative position biases"},
     {"dist_token", "a distillation token"},
     {"distillation_token", "a distillation token"},
-    {"reg_token", "register tokens"},
-    {"register_tokens", "register tokens"},
-    {"mlp.w12.", "gated MLPs (SwiGLU)"},
-    {"mlp.weights_in.", "gated MLPs (SwiGLU)"},
-    {"mlp.fc1_g.", "gated MLPs (SwiGLU)"},
+    {"mlp.fc1_g.", "gated MLPs with norms (EVA)"},
     {"pre_logits.", "a pre-logits layer"},
     {"norm_pre.", "a norm before its first block"},
     {"attn.q_norm.", "norms of queries and keys"},
@@ -282,34 +292,49 @@ static tsr_status infer(const struct reader *r, const tsr_import_options *o, tsr
                         " has is not known: give --heads, a divisor of it",
                         dim);
     }
-    tsr_shape hidden = shape_of(r, "blocks.0.mlp.fc1.weight");
-    tsr_shape back = shape_of(r, "blocks.0.mlp.fc2.weight");
-    if (hidden.ndim != 2 || hidden.size[0] < 1 || hidden.size[0] > HIDDEN_MAX ||
-        hidden.size[1] != dim || back.ndim != 2 || back.size[0] != dim ||
-        back.size[1] != hidden.size[0]) {
+    /* Gated MLPs may have other names, or (timm) the same and twice the rows. */
+    bool named = holds(r, "blocks.0.mlp.fc1.weight");
+    tsr_shape in = shape_of(r, named ? "blocks.0.mlp.fc1.weight" : "blocks.0.mlp.w12.weight");
+    tsr_shape back = shape_of(r, named ? "blocks.0.mlp.fc2.weight" : "blocks.0.mlp.w3.weight");
+    bool sound = in.ndim == 2 && in.size[0] >= 1 && in.size[0] <= HIDDEN_MAX && in.size[1] == dim &&
+                 back.ndim == 2 && back.size[0] == dim && back.size[1] >= 1;
+    bool gated = sound && in.size[0] == 2 * back.size[1] && holds(r, "blocks.0.mlp.w12.weight");
+    if (!sound || (!gated && in.size[0] != back.size[1])) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
                         "import: the first MLP has weights %s and %s, expected [H, %" PRId64
-                        "] and [%" PRId64 ", H]",
-                        tsr_shape_text(hidden, text), tsr_shape_text(back, text2), dim, dim);
+                        "] (gated: twice the H) and [%" PRId64 ", H]",
+                        tsr_shape_text(in, text), tsr_shape_text(back, text2), dim, dim);
     }
-    *c = (tsr_vit_config){.image_size = o->image_size > 0 ? o->image_size : *grid * patch.size[2],
-                          .patch_size = patch.size[2],
-                          .dim = dim,
-                          .heads = heads,
-                          .mlp_ratio = (double)hidden.size[0] / (double)dim,
-                          .qkv_bias = holds(r, "blocks.0.attn.qkv.bias"),
-                          .layer_scale = holds(r, "blocks.0.gamma_1") ? 1.0 : 0.0,
-                          .mean_pooling = holds(r, "fc_norm.weight") && !holds(r, "norm.weight"),
-                          .masked = holds(r, "masked_embed"),
-                          .eps = r->map->eps};
+    tsr_shape registers = shape_of(r, "register_tokens");
+    if (registers.ndim > 0 && (registers.ndim != 3 || registers.size[1] < 1 ||
+                               registers.size[1] > REGISTERS_MAX || registers.size[2] != dim)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "import: the register tokens have shape %s, expected [1, 1 to %d, %" PRId64
+                        "]",
+                        tsr_shape_text(registers, text), REGISTERS_MAX, dim);
+    }
+    *c =
+        (tsr_vit_config){.image_size = o->image_size > 0 ? o->image_size : *grid * patch.size[2],
+                         .patch_size = patch.size[2],
+                         .dim = dim,
+                         .heads = heads,
+                         .mlp_ratio = (double)back.size[1] / (double)dim,
+                         .gated = gated,
+                         .registers = registers.ndim > 0 ? registers.size[1] : 0,
+                         .qkv_bias = holds(r, "blocks.0.attn.qkv.bias"),
+                         .layer_scale = holds(r, "blocks.0.gamma_1") ? 1.0 : 0.0,
+                         .mean_pooling = holds(r, "fc_norm.weight") && !holds(r, "norm.weight"),
+                         .masked = holds(r, "masked_embed"),
+                         .position = registers.ndim > 0 ? TSR_POSITION_ANTIALIAS : r->map->position,
+                         .eps = r->map->eps};
     if (c->image_size / c->patch_size > 1024) {
         return tsr_fail(TSR_STATUS_ARGUMENT, "import: more than 1024 patches in a row");
     }
     /* So that dim * mlp_ratio, cut to a whole number, is what it was made from. */
-    while ((double)dim * c->mlp_ratio < (double)hidden.size[0])
+    while ((double)dim * c->mlp_ratio < (double)back.size[1])
         c->mlp_ratio = nextafter(c->mlp_ratio, INFINITY);
     for (char name[64]; c->depth < DEPTH_MAX; c->depth++) {
-        snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.fc1.weight", c->depth);
+        snprintf(name, sizeof name, "blocks.%" PRId64 ".attn.proj.weight", c->depth);
         if (!holds(r, name)) break;
     }
     return TSR_STATUS_OK;
@@ -323,7 +348,8 @@ static tsr_status check_amount(const struct reader *r, const tsr_vit_config *c)
         if (!begins_with(tsr_weights_name(r->w, i), r->prefix)) continue;
         have += (double)tsr_shape_numel(tsr_weights_shape(r->w, i));
     }
-    double wanted = (double)c->depth * dim * dim * (4.0 + 2.0 * c->mlp_ratio) + side * side * dim;
+    double wanted = (double)c->depth * dim * dim * (4.0 + (c->gated ? 3.0 : 2.0) * c->mlp_ratio) +
+                    side * side * dim;
     if (wanted <= 4.0 * have + 1e7) return TSR_STATUS_OK;
     return tsr_fail(
         TSR_STATUS_ARGUMENT,
@@ -384,23 +410,24 @@ static tsr_tensor *read_position(const struct reader *r, int64_t at, const tsr_v
 static void fill(struct reader *r, const tsr_vit_config *c, int64_t grid,
                  const tsr_module_entry *entry, tsr_import_line *line)
 {
-    struct source parts[3];
+    struct source parts[PARTS];
     snprintf(line->ours, sizeof line->ours, "%s", entry->name);
     line->to = tsr_tensor_shape(entry->tensor);
     int n = find_parts(r, entry->name, parts);
     if (n == 0) {
         line->kind = TSR_IMPORT_MISSING;
+        tsr_module_entry_initialize(entry, 0);
         return;
     }
     line->theirs = strdup(tsr_weights_name(r->w, parts[0].at));
     if (line->theirs == NULL) tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
     line->from = n == 1 ? tsr_weights_shape(r->w, parts[0].at) : line->to;
     tsr_shape shape = line->to;
-    if (n == 3) shape.size[0] /= 3;
+    shape.size[0] /= n;
     for (int k = 0; k < n && tsr_status_get() == TSR_STATUS_OK; k++) {
         tsr_scope scope = tsr_scope_open();
         tsr_tensor *to = tsr_detach(entry->tensor);
-        if (n == 3) to = tsr_slice(to, 0, k * shape.size[0], (k + 1) * shape.size[0], 1);
+        if (n > 1) to = tsr_slice(to, 0, k * shape.size[0], (k + 1) * shape.size[0], 1);
         if (parts[k].at < 0) {
             tsr_tensor_fill(to, 0.0);
         } else if (strcmp(entry->name, "pos_embed") == 0) {
@@ -455,8 +482,7 @@ static tsr_status run(struct reader *r, const tsr_import_options *o, tsr_import 
         return tsr_status_get();
     }
     import->vit = tsr_vit_new(&config);
-    if (import->vit == NULL || tsr_module_initialize(&import->vit->module, 0) != TSR_STATUS_OK)
-        return tsr_status_get();
+    if (import->vit == NULL) return tsr_status_get();
     return fill_all(r, grid, import);
 }
 

@@ -8,23 +8,20 @@
 #include <string.h>
 
 /* weight and bias of one module */
-#define BOTH(ours, theirs)                                                                         \
-    {ours ".weight", theirs ".weight", 0},                                                         \
+#define BOTH(ours, theirs) PART(ours, theirs, 0, 0)
+#define PART(ours, theirs, part, of)                                                               \
+    {ours ".weight", theirs ".weight", part, of},                                                  \
     {                                                                                              \
-        ours ".bias", theirs ".bias", 0                                                            \
+        ours ".bias", theirs ".bias", part, of                                                     \
     }
 
 /* qkv from three modules */
 #define JOINED(q, k, v)                                                                            \
-    {"blocks.#.attn.qkv.weight", q ".weight", 1}, {"blocks.#.attn.qkv.weight", k ".weight", 2},    \
-        {"blocks.#.attn.qkv.weight", v ".weight", 3}, {"blocks.#.attn.qkv.bias", q ".bias", 1},    \
-        {"blocks.#.attn.qkv.bias", k ".bias", 2},                                                  \
-    {                                                                                              \
-        "blocks.#.attn.qkv.bias", v ".bias", 3                                                     \
-    }
+    PART("blocks.#.attn.qkv", q, 1, 3), PART("blocks.#.attn.qkv", k, 2, 3),                        \
+        PART("blocks.#.attn.qkv", v, 3, 3)
 
 #define OUR_NAMES                                                                                  \
-    {"cls_token", "cls_token", 0}, {"pos_embed", "pos_embed", 0},                                  \
+    {"cls_token", "cls_token", 0, 0}, {"pos_embed", "pos_embed", 0, 0},                            \
         BOTH("patch_embed.proj", "patch_embed.proj"), BOTH("blocks.#.norm1", "blocks.#.norm1"),    \
         BOTH("blocks.#.attn.qkv", "blocks.#.attn.qkv"),                                            \
         BOTH("blocks.#.attn.proj", "blocks.#.attn.proj"),                                          \
@@ -32,23 +29,45 @@
         BOTH("blocks.#.mlp.fc2", "blocks.#.mlp.fc2"), BOTH("norm", "norm"),                        \
         BOTH("fc_norm", "fc_norm")
 
+#define GATED_OR_REGISTERS                                                                         \
+    {"register_tokens", "register_tokens", 0, 0}, BOTH("blocks.#.mlp.w12", "blocks.#.mlp.w12"),    \
+        BOTH("blocks.#.mlp.w3", "blocks.#.mlp.w3")
+
 static const tsr_name_rule ibot[] = {
     OUR_NAMES,
-    {"masked_embed", "masked_embed", 0},
-    {"blocks.#.gamma_1", "blocks.#.gamma_1", 0},
-    {"blocks.#.gamma_2", "blocks.#.gamma_2", 0},
+    {"masked_embed", "masked_embed", 0, 0},
+    {"blocks.#.gamma_1", "blocks.#.gamma_1", 0, 0},
+    {"blocks.#.gamma_2", "blocks.#.gamma_2", 0, 0},
+    GATED_OR_REGISTERS,
 };
 
+#define LAYER_SCALE                                                                                \
+    {"blocks.#.gamma_1", "blocks.#.ls1.gamma", 0, 0},                                              \
+    {                                                                                              \
+        "blocks.#.gamma_2", "blocks.#.ls2.gamma", 0, 0                                             \
+    }
+
+/* Gated MLPs are GluMlp, whose modules have the names of plain ones. */
 static const tsr_name_rule timm[] = {
     OUR_NAMES,
-    {"blocks.#.gamma_1", "blocks.#.ls1.gamma", 0},
-    {"blocks.#.gamma_2", "blocks.#.ls2.gamma", 0},
+    {"register_tokens", "reg_token", 0, 0},
+    LAYER_SCALE,
+    BOTH("blocks.#.mlp.w12", "blocks.#.mlp.fc1"),
+    BOTH("blocks.#.mlp.w3", "blocks.#.mlp.fc2"),
+};
+
+static const tsr_name_rule dinov2[] = {
+    OUR_NAMES,
+    {"masked_embed", "mask_token", 0, 0},
+    LAYER_SCALE,
+    GATED_OR_REGISTERS,
 };
 
 /* What the models of the transformers library begin with. */
 #define HUGGINGFACE                                                                                \
-    {"cls_token", "embeddings.cls_token", 0}, {"pos_embed", "embeddings.position_embeddings", 0},  \
-        {"masked_embed", "embeddings.mask_token", 0},                                              \
+    {"cls_token", "embeddings.cls_token", 0, 0},                                                   \
+        {"pos_embed", "embeddings.position_embeddings", 0, 0},                                     \
+        {"masked_embed", "embeddings.mask_token", 0, 0},                                           \
         BOTH("patch_embed.proj", "embeddings.patch_embeddings.projection")
 
 /* Parts of a block as save_pretrained() names them, and as state_dict() does since transformers 5. */
@@ -64,15 +83,16 @@ static const tsr_name_rule timm[] = {
     HUGGINGFACE, BOTH("blocks.#.norm1", layer ".layernorm_before"),                                \
         BOTH("blocks.#.norm2", layer ".layernorm_after"), BOTH("norm", "layernorm")
 #define HUGGINGFACE_DINOV2(layer)                                                                  \
-    HUGGINGFACE, BOTH("blocks.#.norm1", layer ".norm1"), BOTH("blocks.#.norm2", layer ".norm2"),   \
+    HUGGINGFACE, {"register_tokens", "embeddings.register_tokens", 0, 0},                          \
+        BOTH("blocks.#.norm1", layer ".norm1"), BOTH("blocks.#.norm2", layer ".norm2"),            \
         BOTH("blocks.#.mlp.fc1", layer ".mlp.fc1"), BOTH("blocks.#.mlp.fc2", layer ".mlp.fc2"),    \
-        {"blocks.#.gamma_1", layer ".layer_scale1.lambda1", 0},                                    \
-        {"blocks.#.gamma_2", layer ".layer_scale2.lambda1", 0}, BOTH("norm", "layernorm")
+        {"blocks.#.gamma_1", layer ".layer_scale1.lambda1", 0, 0},                                 \
+        {"blocks.#.gamma_2", layer ".layer_scale2.lambda1", 0, 0}, BOTH("norm", "layernorm")
 /* The key has no bias; with mean pooling the last norm is the pooler's. */
 #define HUGGINGFACE_BEIT(layer)                                                                    \
-    HUGGINGFACE_VIT(layer), {"blocks.#.attn.qkv.bias", NULL, 2},                                   \
-        {"blocks.#.gamma_1", layer ".lambda_1", 0}, {"blocks.#.gamma_2", layer ".lambda_2", 0},    \
-        BOTH("fc_norm", "pooler.layernorm")
+    HUGGINGFACE_VIT(layer), {"blocks.#.attn.qkv.bias", NULL, 2, 3},                                \
+        {"blocks.#.gamma_1", layer ".lambda_1", 0, 0},                                             \
+        {"blocks.#.gamma_2", layer ".lambda_2", 0, 0}, BOTH("fc_norm", "pooler.layernorm")
 #define MLP_FILE(layer)                                                                            \
     BOTH("blocks.#.mlp.fc1", layer ".intermediate.dense"),                                         \
         BOTH("blocks.#.mlp.fc2", layer ".output.dense")
@@ -92,10 +112,15 @@ static const tsr_name_rule huggingface_vit_5[] = {
 static const tsr_name_rule huggingface_dinov2[] = {
     HUGGINGFACE_DINOV2("encoder.layer.#"),
     HUGGINGFACE_FILE("encoder.layer.#"),
+    BOTH("blocks.#.mlp.w12", "encoder.layer.#.mlp.weights_in"),
+    BOTH("blocks.#.mlp.w3", "encoder.layer.#.mlp.weights_out"),
 };
 static const tsr_name_rule huggingface_dinov2_5[] = {
     HUGGINGFACE_DINOV2("encoder.layer.#"),
     HUGGINGFACE_5("encoder.layer.#"),
+    PART("blocks.#.mlp.w12", "encoder.layer.#.mlp.gate_proj", 1, 2),
+    PART("blocks.#.mlp.w12", "encoder.layer.#.mlp.up_proj", 2, 2),
+    BOTH("blocks.#.mlp.w3", "encoder.layer.#.mlp.down_proj"),
 };
 static const tsr_name_rule huggingface_beit[] = {
     HUGGINGFACE_BEIT("encoder.layer.#"),
@@ -110,12 +135,12 @@ static const tsr_name_rule huggingface_beit_5[] = {
 
 #define TORCHVISION "encoder.layers.encoder_layer_#"
 static const tsr_name_rule torchvision[] = {
-    {"cls_token", "class_token", 0},
-    {"pos_embed", "encoder.pos_embedding", 0},
+    {"cls_token", "class_token", 0, 0},
+    {"pos_embed", "encoder.pos_embedding", 0, 0},
     BOTH("patch_embed.proj", "conv_proj"),
     BOTH("blocks.#.norm1", TORCHVISION ".ln_1"),
-    {"blocks.#.attn.qkv.weight", TORCHVISION ".self_attention.in_proj_weight", 0},
-    {"blocks.#.attn.qkv.bias", TORCHVISION ".self_attention.in_proj_bias", 0},
+    {"blocks.#.attn.qkv.weight", TORCHVISION ".self_attention.in_proj_weight", 0, 0},
+    {"blocks.#.attn.qkv.bias", TORCHVISION ".self_attention.in_proj_bias", 0, 0},
     BOTH("blocks.#.attn.proj", TORCHVISION ".self_attention.out_proj"),
     BOTH("blocks.#.norm2", TORCHVISION ".ln_2"),
     BOTH("blocks.#.mlp.fc1", TORCHVISION ".mlp.0"),
@@ -129,17 +154,23 @@ static const tsr_name_rule torchvision[] = {
 #define RULES(table) table, sizeof table / sizeof *table
 
 static const tsr_name_map maps[] = {
-    {"ibot", "the authors' iBOT and DINO, timm's ViT and DeiT", 1e-6, RULES(ibot)},
-    {"timm", "timm with LayerScale", 1e-6, RULES(timm)},
-    {"huggingface-vit", "transformers' ViT and DeiT", 1e-12, RULES(huggingface_vit)},
-    {"huggingface-vit-5", "transformers' ViT, names of version 5", 1e-12, RULES(huggingface_vit_5)},
-    {"huggingface-dinov2", "transformers' DINOv2", 1e-6, RULES(huggingface_dinov2)},
-    {"huggingface-dinov2-5", "transformers' DINOv2, names of version 5", 1e-6,
+    {"ibot", "the authors' iBOT and DINO, timm's ViT and DeiT", 1e-6, TSR_POSITION_OFFSET,
+     RULES(ibot)},
+    {"timm", "timm with LayerScale or registers", 1e-6, TSR_POSITION_ANTIALIAS, RULES(timm)},
+    {"dinov2", "the authors' DINOv2", 1e-6, TSR_POSITION_OFFSET, RULES(dinov2)},
+    {"huggingface-vit", "transformers' ViT and DeiT", 1e-12, TSR_POSITION_SIZE,
+     RULES(huggingface_vit)},
+    {"huggingface-vit-5", "transformers' ViT, names of version 5", 1e-12, TSR_POSITION_SIZE,
+     RULES(huggingface_vit_5)},
+    {"huggingface-dinov2", "transformers' DINOv2", 1e-6, TSR_POSITION_SIZE,
+     RULES(huggingface_dinov2)},
+    {"huggingface-dinov2-5", "transformers' DINOv2, names of version 5", 1e-6, TSR_POSITION_SIZE,
      RULES(huggingface_dinov2_5)},
-    {"huggingface-beit", "transformers' BEiT", 1e-12, RULES(huggingface_beit)},
-    {"huggingface-beit-5", "transformers' BEiT, names of version 5", 1e-12,
+    {"huggingface-beit", "transformers' BEiT", 1e-12, TSR_POSITION_SIZE, RULES(huggingface_beit)},
+    {"huggingface-beit-5", "transformers' BEiT, names of version 5", 1e-12, TSR_POSITION_SIZE,
      RULES(huggingface_beit_5)},
-    {"torchvision", "torchvision's vit_b_16 and its like", 1e-6, RULES(torchvision)},
+    {"torchvision", "torchvision's vit_b_16 and its like", 1e-6, TSR_POSITION_SIZE,
+     RULES(torchvision)},
 };
 
 const tsr_name_map *tsr_name_maps(int *n)

@@ -55,6 +55,9 @@ static void print_line(const tsr_import *m, const tsr_import_line *line)
     }
 }
 
+static const char *const positions[] = {"by scale with an offset", "by size",
+                                        "by size with antialias"};
+
 static void print_report(const tsr_import *m, const char *file, const tsr_weights *w)
 {
     const tsr_vit_config *c = &m->vit->config;
@@ -64,12 +67,14 @@ static void print_report(const tsr_import *m, const char *file, const tsr_weight
         printf("of them under \"%s\"; left out: %" PRId64 " others\n", m->prefix, m->elsewhere);
     }
     printf("dim %" PRId64 ", depth %" PRId64 ", heads %" PRId64
-           ", MLP ratio %g, patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n"
-           "qkv bias: %s, LayerScale: %s, pooling: %s, mask token: %s, eps %g\n",
-           c->dim, c->depth, c->heads, c->mlp_ratio, c->patch_size, c->image_size,
-           (double)tsr_module_count(&m->vit->module) / 1e6, c->qkv_bias ? "yes" : "no",
-           c->layer_scale > 0.0 ? "yes" : "no", c->mean_pooling ? "mean" : "class token",
-           c->masked ? "yes" : "no", c->eps);
+           ", MLP ratio %g%s, patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n"
+           "registers: %" PRId64
+           ", qkv bias: %s, LayerScale: %s, pooling: %s, mask token: %s, eps %g, positions %s\n",
+           c->dim, c->depth, c->heads, c->mlp_ratio, c->gated ? " (SwiGLU)" : "", c->patch_size,
+           c->image_size, (double)tsr_module_count(&m->vit->module) / 1e6, c->registers,
+           c->qkv_bias ? "yes" : "no", c->layer_scale > 0.0 ? "yes" : "no",
+           c->mean_pooling ? "mean" : "class token", c->masked ? "yes" : "no", c->eps,
+           positions[c->position]);
     for (int64_t i = 0; i < m->n; i++) print_line(m, &m->lines[i]);
     for (int k = 0; k < 4; k++) printf("%s%s %" PRId64, k > 0 ? ", " : "", kinds[k], m->counts[k]);
     printf("\n");
@@ -112,6 +117,7 @@ static tsr_status write_checkpoint(const tsr_import *m, const char *file, const 
     tsr_checkpoint_put_string(w, "import.file", file);
     tsr_checkpoint_put_string(w, "import.names", m->map->name);
     tsr_checkpoint_put_double(w, "backbone.eps", c->eps);
+    tsr_checkpoint_put_int(w, "backbone.position", c->position);
     for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++) {
         const tsr_option *o = tsr_option_find(table, n, recorded[i]);
         tsr_train_options read = train;

@@ -11,6 +11,7 @@ tsr_backbone *tsr_train_backbone(const tsr_train_options *train,
     if (tsr_train_vit_config(train, &c) != TSR_STATUS_OK) return NULL;
     c.masked = options->masked;
     c.drop_path = options->drop_path;
+    c.layer_scale = options->layer_scale;
     c.dtype = options->dtype;
     tsr_vit *vit = tsr_vit_new(&c);
     if (vit == NULL) return NULL;
@@ -44,16 +45,34 @@ static bool has(const struct weights *w, const char *name, tsr_shape wanted)
     return entry != NULL && tsr_shape_equal(entry->shape, wanted);
 }
 
+/* How position embeddings are fitted, where a checkpoint says it. */
+static bool read_position(const struct weights *w, tsr_position *position)
+{
+    int64_t value;
+    if (tsr_checkpoint_value_find(w->checkpoint, "backbone.position") == NULL) return true;
+    if (tsr_checkpoint_get_int(w->checkpoint, "backbone.position", &value) != TSR_STATUS_OK)
+        return false;
+    if (value < 0 || value > TSR_POSITION_ANTIALIAS) {
+        tsr_fail(TSR_STATUS_FORMAT,
+                 "the checkpoint's value \"backbone.position\" is %" PRId64 ", expected 0 to %d",
+                 value, TSR_POSITION_ANTIALIAS);
+        return false;
+    }
+    *position = (tsr_position)value;
+    return true;
+}
+
 static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const struct weights *w)
 {
     tsr_vit_config c;
     if (tsr_train_vit_config(train, &c) != TSR_STATUS_OK) return NULL;
     int64_t grid = c.image_size / c.patch_size, hidden = (int64_t)((double)c.dim * c.mlp_ratio);
+    c.gated = find(w, "blocks.0.mlp.w12.weight") != NULL;
     bool fits = has(w, "pos_embed", TSR_SHAPE(1, 1 + grid * grid, c.dim));
     for (int64_t i = 0; i < c.depth && fits; i++) {
         char name[64];
-        snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.fc1.weight", i);
-        fits = has(w, name, TSR_SHAPE(hidden, c.dim));
+        snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.%s.weight", i, c.gated ? "w3" : "fc2");
+        fits = has(w, name, TSR_SHAPE(c.dim, hidden));
     }
     if (!fits) {
         tsr_fail(TSR_STATUS_ARGUMENT,
@@ -66,6 +85,9 @@ static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const str
     c.layer_scale = find(w, "blocks.0.gamma_1") != NULL ? 1.0 : 0.0;
     c.mean_pooling = find(w, "fc_norm.weight") != NULL;
     c.qkv_bias = find(w, "blocks.0.attn.qkv.bias") != NULL;
+    const tsr_checkpoint_entry *registers = find(w, "register_tokens");
+    if (registers != NULL && registers->shape.ndim == 3) c.registers = registers->shape.size[1];
+    if (!read_position(w, &c.position)) return NULL;
     if (tsr_checkpoint_value_find(w->checkpoint, "backbone.eps") != NULL &&
         tsr_checkpoint_get_double(w->checkpoint, "backbone.eps", &c.eps) != TSR_STATUS_OK) {
         return NULL;

@@ -76,6 +76,7 @@ TSR_API tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_
 typedef struct tsr_train_backbone_options {
     bool masked; /* it takes masks */
     double drop_path;
+    double layer_scale; /* what LayerScale starts from; 0: none */
     tsr_dtype dtype;
 } tsr_train_backbone_options;
 /* A new backbone as --model and the options of its shape ask for. NULL: they do not fit (ARGUMENT). */
