@@ -55,7 +55,14 @@ typedef struct tsr_build {
     const void *options; /* the recipe's own, parsed */
     tsr_dtype dtype;
     uint64_t seed;
+    int64_t classes; /* of the labels of the images; 0: they have none */
 } tsr_build;
+
+/* One field of a batch: tensor [copies * batch, ...], copy-major. */
+typedef struct tsr_input {
+    const char *name;
+    tsr_tensor *tensor;
+} tsr_input;
 
 /* A recipe's networks; all of it is saved in checkpoints, under the names of the fields. */
 typedef struct tsr_networks {
@@ -93,12 +100,27 @@ typedef struct tsr_recipe {
     /* Fills at most max specs; returns how many, or -1 with a sticky status. */
     int (*views)(const tsr_build *build, tsr_view_spec *specs, int max);
     tsr_status (*build)(const tsr_build *build, tsr_networks *networks);
+    /* Takes weights of another run, before the first step, from the network of this name ("teacher", "student"; NULL:
+     * the one that is evaluated). NULL: no weights can be taken. */
+    tsr_status (*adopt)(const tsr_networks *networks, tsr_checkpoint *from, const char *weights);
+    /* Learns from the images what must be known before the first step and is saved with the networks; not called when a run
+     * is resumed. NULL: nothing. */
+    tsr_status (*start)(const tsr_networks *networks, const tsr_build *build, tsr_dataset *images);
+    /* What the optimizer does with a parameter of the student: its decays and lr_scale may be changed. NULL: nothing is. */
+    void (*group)(const tsr_networks *networks, tsr_optimizer_parameter *parameter);
+    /* On the whole batch, before it is cut into micro-batches: replaces fields, adds some (at most max in all), and returns
+     * how many there are then. NULL: the batch is taken as it is. */
+    int (*prepare)(const tsr_networks *networks, tsr_step *step, tsr_input *inputs, int n, int max);
     /* The graph: a floating scalar, averaged over the samples of the batch. */
     tsr_tensor *(*loss)(const tsr_networks *networks, tsr_step *step);
     /* After the optimizer's and the teacher's update; may be NULL. */
     void (*after_step)(const tsr_networks *networks, tsr_step *step);
     /* Does this parameter take part in this epoch's updates? NULL: all do. */
     bool (*trains)(const tsr_networks *networks, const char *parameter, int64_t epoch);
+    /* How well it does on images that it is not trained on, at the end of each epoch: what their views are, and numbers by
+     * tsr_step_log() for a batch of them. Networks are in evaluation mode, nothing is recorded. Both NULL: not measured. */
+    int (*evaluation_views)(const tsr_build *build, tsr_view_spec *specs, int max);
+    void (*evaluate)(const tsr_networks *networks, tsr_step *step);
     void (*release)(tsr_networks *networks); /* frees self; may be NULL */
 } tsr_recipe;
 
@@ -116,12 +138,6 @@ TSR_API tsr_status tsr_recipe_preset(const tsr_recipe *recipe, const char *prese
                                      tsr_train_options *train, void *options);
 
 /* ------------------------------------------------------------------ training ---------------------------------------- */
-
-/* One field of a batch for tsr_trainer_step(): tensor [copies * batch, ...], copy-major. */
-typedef struct tsr_input {
-    const char *name;
-    tsr_tensor *tensor;
-} tsr_input;
 
 /* What a step gave. Numbers by name, in the order in which the recipe logged them. */
 enum { TSR_STEP_NUMBERS = 24 };
@@ -148,6 +164,9 @@ TSR_API void tsr_trainer_free(tsr_trainer **trainer);
  */
 TSR_API tsr_status tsr_trainer_step(tsr_trainer *trainer, const tsr_input *inputs, int n_inputs,
                                     tsr_step_result *result);
+/* The recipe's numbers over all batches of loader, averaged over images. ARGUMENT: the recipe measures nothing. */
+TSR_API tsr_status tsr_trainer_evaluate(tsr_trainer *trainer, tsr_loader *loader,
+                                        tsr_step_result *result);
 TSR_API const tsr_networks *tsr_trainer_networks(const tsr_trainer *trainer);
 TSR_API int64_t tsr_trainer_position(const tsr_trainer *trainer); /* optimizer steps done */
 TSR_API tsr_monitor *tsr_trainer_monitor(const tsr_trainer *trainer);
@@ -166,8 +185,10 @@ typedef struct tsr_run_options {
     int64_t save_every; /* steps between checkpoints; 0: once an epoch */
     int64_t keep;       /* newest checkpoints kept; 0: 2 */
     int64_t
-        stop_after; /* end (with a checkpoint) after this many steps of the run; 0: at its end */
-    bool resume;    /* go on from the newest checkpoint in out */
+        stop_after;   /* end (with a checkpoint) after this many steps of the run; 0: at its end */
+    bool resume;      /* go on from the newest checkpoint in out */
+    const char *init; /* a checkpoint, or the directory of a run, to take weights from */
+    const char *init_weights; /* of which network: tsr_recipe.adopt */
 } tsr_run_options;
 
 typedef struct tsr_run_progress {
@@ -186,6 +207,7 @@ typedef struct tsr_run_events {
     void (*fitted)(const tsr_train_options *train, double bytes, void *user);
     void (*progress)(const tsr_run_progress *progress, void *user); /* after each step */
     void (*saved)(const char *path, void *user);
+    void (*evaluated)(const tsr_step_result *result, void *user); /* at the end of an epoch */
     void (*warning)(const char *text,
                     void *user); /* of the health monitor, or images that could not be read */
     bool (*stop)(void *user);    /* asked after each step: true ends the run with a checkpoint */

@@ -24,6 +24,9 @@ struct run {
     tsr_view_spec specs[VIEWS];
     tsr_views views;
     tsr_dataset *data;
+    tsr_view_spec test_specs[VIEWS];
+    tsr_views test_views;
+    tsr_dataset *test; /* what the recipe evaluates on; NULL: nothing */
     tsr_loader *loader;
     tsr_trainer *trainer;
     tsr_run_log *log;
@@ -123,6 +126,48 @@ static tsr_status open_loader(struct run *run)
     return tsr_status_get();
 }
 
+/* Without such a part a run goes on without evaluation. */
+static tsr_status open_test(struct run *run)
+{
+    if (run->recipe->evaluate == NULL) return TSR_STATUS_OK;
+    run->test_views.at = run->test_specs;
+    run->test_views.n = run->recipe->evaluation_views(&run->build, run->test_specs, VIEWS);
+    if (run->test_views.n < 0 || tsr_views_check(&run->test_views) != TSR_STATUS_OK) {
+        return tsr_status_get();
+    }
+    run->test = tsr_dataset_open(run->options->data, "val");
+    if (run->test != NULL && tsr_dataset_classes(run->test) != run->build.classes) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--data %s: the training part has %" PRId64 " classes, the validation part "
+                        "%" PRId64,
+                        run->options->data, run->build.classes, tsr_dataset_classes(run->test));
+    }
+    if (run->test != NULL || tsr_status_get() != TSR_STATUS_ARGUMENT) return tsr_status_get();
+    char text[512];
+    snprintf(text, sizeof text, "nothing will be measured at the end of epochs: %.400s",
+             tsr_message());
+    tsr_status_clear();
+    if (run->events->warning != NULL) run->events->warning(text, run->events->user);
+    return TSR_STATUS_OK;
+}
+
+/* The weights that the run begins with. */
+static tsr_status adopt(struct run *run)
+{
+    char path[TSR_CHECKPOINT_PATH];
+    if (run->options->init == NULL) return TSR_STATUS_OK;
+    if (run->recipe->adopt == NULL) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "%s: takes no weights from a checkpoint",
+                        run->recipe->name);
+    }
+    tsr_checkpoint *from = tsr_checkpoint_open_run(run->options->init, path);
+    if (from != NULL) {
+        run->recipe->adopt(tsr_trainer_networks(run->trainer), from, run->options->init_weights);
+    }
+    tsr_checkpoint_close(&from);
+    return tsr_status_get();
+}
+
 /* A resumed run goes on with what was chosen for it. */
 static tsr_status fit_memory(struct run *run)
 {
@@ -147,16 +192,25 @@ static tsr_status open_run(struct run *run)
                         "--data and --out are needed: a folder of images, and a "
                         "directory for checkpoints");
     }
+    run->data = tsr_dataset_open(o->data, NULL);
+    if (run->data == NULL) return tsr_status_get();
+    run->build.classes = tsr_dataset_classes(run->data);
     run->views.n = run->recipe->views(&run->build, run->specs, VIEWS);
     if (run->views.n < 0 || tsr_views_check(&run->views) != TSR_STATUS_OK) return tsr_status_get();
-    run->data = tsr_dataset_open(o->data, NULL);
-    if (run->data == NULL || make_out(o->out) != TSR_STATUS_OK) return tsr_status_get();
+    if (make_out(o->out) != TSR_STATUS_OK || open_test(run) != TSR_STATUS_OK) {
+        return tsr_status_get();
+    }
     run->steps_per_epoch = tsr_dataset_count(run->data) / run->train->batch;
     run->steps = run->steps_per_epoch * run->train->epochs;
     if (!o->resume && fit_memory(run) != TSR_STATUS_OK) return tsr_status_get();
     run->trainer = tsr_trainer_make(run->recipe, &run->build, run->steps_per_epoch);
     if (run->trainer == NULL) return tsr_status_get();
     if ((o->resume ? resume(run) : refuse_used_out(run)) != TSR_STATUS_OK) return tsr_status_get();
+    if (!o->resume && adopt(run) != TSR_STATUS_OK) return tsr_status_get();
+    if (!o->resume && run->recipe->start != NULL) {
+        run->recipe->start(tsr_trainer_networks(run->trainer), &run->build, run->data);
+        if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
+    }
     run->looks = tsr_monitor_count(tsr_trainer_monitor(run->trainer));
     run->log = tsr_run_log_open(o->out, tsr_trainer_position(run->trainer));
     if (run->log == NULL) return tsr_status_get();
@@ -169,6 +223,7 @@ static void close_run(struct run *run)
     tsr_run_log_close(&run->log);
     tsr_trainer_free(&run->trainer);
     tsr_dataset_close(&run->data);
+    tsr_dataset_close(&run->test);
 }
 
 /* ---- steps ---- */
@@ -235,6 +290,35 @@ static tsr_status one_step(struct run *run, double *clock)
     return log_step(run, &result, (double)run->train->batch / seconds);
 }
 
+/* ---- evaluation ---- */
+
+static tsr_status evaluate(struct run *run)
+{
+    enum { NAME = 64 };
+    tsr_loader_options o = {.batch = run->train->micro_batch > 0 ? run->train->micro_batch
+                                                                 : run->train->batch,
+                            .workers = (int)run->options->workers,
+                            .in_order = true,
+                            .keep_last = true,
+                            .end_epoch = 1,
+                            .min_short_side = tsr_views_min_short_side(&run->test_views)};
+    tsr_loader *loader = tsr_loader_open_views(run->test, &run->test_views, &o);
+    tsr_step_result result;
+    if (loader != NULL) tsr_trainer_evaluate(run->trainer, loader, &result);
+    tsr_loader_close(&loader);
+    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
+    if (run->events->evaluated != NULL) run->events->evaluated(&result, run->events->user);
+    char names[TSR_STEP_NUMBERS][NAME];
+    tsr_run_log_number numbers[TSR_STEP_NUMBERS];
+    for (int i = 0; i < result.n_numbers; i++) {
+        snprintf(names[i], NAME, "val_%s", result.numbers[i].name);
+        numbers[i] = (tsr_run_log_number){names[i], result.numbers[i].value};
+    }
+    int64_t step = tsr_trainer_position(run->trainer) - 1;
+    return tsr_run_log_write(run->log, step, step / run->steps_per_epoch, numbers,
+                             result.n_numbers);
+}
+
 static bool is_save_step(const struct run *run, int64_t position)
 {
     int64_t every = run->options->save_every > 0 ? run->options->save_every : run->steps_per_epoch;
@@ -250,6 +334,10 @@ static tsr_status train(struct run *run)
     while (tsr_trainer_position(run->trainer) < end) {
         if (one_step(run, &clock) != TSR_STATUS_OK) return tsr_status_get();
         int64_t position = tsr_trainer_position(run->trainer);
+        if (run->test != NULL && position % run->steps_per_epoch == 0) {
+            if (evaluate(run) != TSR_STATUS_OK) return tsr_status_get();
+            clock = now();
+        }
         bool stop = run->events->stop != NULL && run->events->stop(run->events->user);
         if (is_save_step(run, position) || stop || position == end) {
             if (save(run) != TSR_STATUS_OK) return tsr_status_get();

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { AVERAGES = 16 };
+enum { AVERAGES = 16, FIELDS = 16 };
 
 struct average {
     const char *name;
@@ -34,6 +34,7 @@ struct tsr_step {
     const tsr_input *inputs; /* of this micro-batch */
     int n_inputs;
     int64_t micro, n_micro;
+    double share; /* of what is logged now in the result */
     bool monitored;
     struct average averages[AVERAGES];
     int n_averages;
@@ -92,7 +93,7 @@ void tsr_step_log(tsr_step *step, const char *name, tsr_tensor *value)
 {
     if (value == NULL) return;
     tsr_step_result *r = step->result;
-    double share = tsr_tensor_item(value) / (double)step->n_micro;
+    double share = tsr_tensor_item(value) * step->share;
     for (int i = 0; i < r->n_numbers; i++) {
         if (strcmp(r->numbers[i].name, name) == 0) {
             r->numbers[i].value += share;
@@ -181,6 +182,7 @@ static bool make_optimizer(tsr_trainer *t)
                                             .tensor = e->tensor,
                                             .decays = tsr_module_decays(e),
                                             .average = teacher_of(teacher, e->name, (int64_t)i)};
+        if (t->recipe->group != NULL) t->recipe->group(&t->networks, &list[i]);
     }
     const tsr_train_options *train = t->build.train;
     tsr_optimizer_options options = {
@@ -324,14 +326,8 @@ static void blame_loss(const tsr_step *step)
 
 static void micro_step(tsr_step *step, const tsr_input *all)
 {
-    enum { FIELDS = 16 };
     tsr_input inputs[FIELDS];
     tsr_trainer *t = step->trainer;
-    if (step->n_inputs > FIELDS) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "trainer: %d fields, expected at most %d", step->n_inputs,
-                 FIELDS);
-        return;
-    }
     tsr_scope scope = tsr_scope_open();
     tsr_tape *tape = tsr_tape_open();
     step->inputs = inputs;
@@ -400,13 +396,24 @@ tsr_status tsr_trainer_step(tsr_trainer *t, const tsr_input *inputs, int n_input
         (tsr_step_result){.lr = tsr_schedule_cosine_at(&t->lr, t->position),
                           .weight_decay = tsr_schedule_cosine_at(&t->weight_decay, t->position),
                           .momentum = tsr_schedule_cosine_at(&t->momentum, t->position)};
-    tsr_step step = {.trainer = t, .n_inputs = n_inputs, .result = result};
+    if (n_inputs > FIELDS) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "trainer: %d fields, expected at most %d", n_inputs,
+                        FIELDS);
+    }
+    tsr_input whole[FIELDS];
+    memcpy(whole, inputs, (size_t)n_inputs * sizeof *inputs);
+    tsr_step step = {.trainer = t, .inputs = whole, .n_inputs = n_inputs, .result = result};
     step.n_micro = o->micro_batch > 0 ? o->batch / o->micro_batch : 1;
+    step.share = 1.0 / (double)step.n_micro;
+    tsr_scope scope = tsr_scope_open();
     step.monitored = o->monitor_every > 0 && t->position % o->monitor_every == 0;
     if (step.monitored) tsr_monitor_begin(t->monitor, t->position);
     tsr_optimizer_zero_grad(t->optimizer);
+    if (t->recipe->prepare != NULL) {
+        step.n_inputs = t->recipe->prepare(&t->networks, &step, whole, n_inputs, FIELDS);
+    }
     for (; step.micro < step.n_micro && tsr_status_get() == TSR_STATUS_OK; step.micro++) {
-        micro_step(&step, inputs);
+        micro_step(&step, whole);
     }
     step.inputs = NULL;
     step.n_inputs = 0;
@@ -415,7 +422,60 @@ tsr_status tsr_trainer_step(tsr_trainer *t, const tsr_input *inputs, int n_input
     for (int i = 0; i < step.n_averages; i++) tsr_tensor_release(&step.averages[i].sum);
     for (int i = 0; i < t->parameters->n; i++)
         tsr_tensor_set_grad(t->parameters->at[i].tensor, NULL);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
     if (tsr_status_get() == TSR_STATUS_OK) t->position++;
+    return tsr_status_get();
+}
+
+/* ---- evaluation ---- */
+
+static void evaluate_batch(tsr_step *step, const tsr_batch *batch)
+{
+    tsr_trainer *t = step->trainer;
+    tsr_input inputs[FIELDS];
+    tsr_scope scope = tsr_scope_open();
+    step->inputs = inputs;
+    step->n_inputs = 0;
+    for (int i = 0; i < tsr_batch_field_count(batch) && i < FIELDS; i++) {
+        const char *name = tsr_batch_field_name(batch, i);
+        tsr_tensor *x = tsr_batch_tensor(batch, name);
+        if (tsr_dtype_is_float(tsr_tensor_dtype(x))) x = tsr_cast(x, t->build.dtype);
+        inputs[step->n_inputs++] = (tsr_input){name, x};
+    }
+    step->share = (double)batch->n;
+    t->recipe->evaluate(&t->networks, step);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+/* Evaluation mode on or off; the networks' own state is what it was before. */
+static void set_training(const tsr_networks *n, bool student, bool teacher)
+{
+    tsr_module_train(n->student, student);
+    if (n->teacher != NULL) tsr_module_train(n->teacher, teacher);
+}
+
+tsr_status tsr_trainer_evaluate(tsr_trainer *t, tsr_loader *loader, tsr_step_result *result)
+{
+    *result = (tsr_step_result){0};
+    if (t->recipe->evaluate == NULL) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "evaluate: the recipe %s measures nothing",
+                        t->recipe->name);
+    }
+    const tsr_networks *n = &t->networks;
+    bool student = n->student->training, teacher = n->teacher != NULL && n->teacher->training;
+    bool was = tsr_recording_set(false);
+    set_training(n, false, false);
+    tsr_step step = {.trainer = t, .n_micro = 1, .result = result};
+    const tsr_batch *batch;
+    int64_t images = 0;
+    while ((batch = tsr_loader_next(loader)) != NULL && tsr_status_get() == TSR_STATUS_OK) {
+        evaluate_batch(&step, batch);
+        images += batch->n;
+    }
+    for (int i = 0; i < result->n_numbers; i++) result->numbers[i].value /= (double)images;
+    for (int i = 0; i < step.n_averages; i++) tsr_tensor_release(&step.averages[i].sum);
+    set_training(n, student, teacher);
+    tsr_recording_set(was);
     return tsr_status_get();
 }
 
