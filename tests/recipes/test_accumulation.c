@@ -71,6 +71,12 @@ static const char *const small[][2] = {
     {"decoder-depth", "1"},
     {"decoder-heads", "2"},
     {"predictor-hidden", "8"},
+    {"tokens", "16"},
+    {"tokenizer-iterations", "2"},
+    {"groups", "2"},
+    {"blocks", "1"},
+    {"hidden", "8"},
+    {"embedding", "6"},
     {"freeze-last-layer", "0"},
     {"warmup-epochs", "0"},
     {"image-size", "32"},
@@ -108,6 +114,7 @@ static tsr_trainer *train_small(const tsr_recipe *recipe, tsr_train_options *tra
     tsr_trainer *trainer = tsr_trainer_make(recipe, &b, IMAGES / BATCH);
     if (trainer == NULL) return NULL;
     tsr_dataset *data = tsr_dataset_make(&noise, NULL);
+    if (recipe->start != NULL) recipe->start(tsr_trainer_networks(trainer), &b, data);
     tsr_loader *loader = tsr_loader_open_views(
         data, &views, &(tsr_loader_options){.batch = BATCH, .workers = 1, .seed = 5});
     assert_ok();
