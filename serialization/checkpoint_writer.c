@@ -13,6 +13,8 @@ struct tsr_checkpoint_writer {
     tsr_atomic_file *file;
     tsr_status failed;
     Tessera__Checkpoint__End totals;
+    uint8_t *entry, *record; /* encoded; kept, since fresh memory costs more than the encoding */
+    size_t entry_room, record_room;
     /* Of all that was put; the first letter is the kind: history, tensor, value. */
     char **names;
     size_t n_names, room;
@@ -31,35 +33,40 @@ static size_t encode_varint(uint64_t value, uint8_t out[10])
     return n;
 }
 
+static bool make_room(uint8_t **buffer, size_t *room, size_t bytes)
+{
+    if (bytes <= *room && *buffer != NULL) return true;
+    free(*buffer);
+    *buffer = malloc(bytes > 0 ? bytes : 1);
+    *room = *buffer != NULL ? bytes : 0;
+    return *buffer != NULL;
+}
+
 static tsr_status write_record(tsr_checkpoint_writer *w, const pb_entry *entry, const char *name)
 {
     Tessera__Checkpoint__Record record = TESSERA__CHECKPOINT__RECORD__INIT;
     size_t entry_bytes = tessera__checkpoint__entry__get_packed_size(entry);
-    uint8_t *entry_data = malloc(entry_bytes > 0 ? entry_bytes : 1);
-    if (entry_data == NULL)
+    if (!make_room(&w->entry, &w->entry_room, entry_bytes))
         return w->failed = tsr_fail(TSR_STATUS_MEMORY, "checkpoint: out of memory");
-    tessera__checkpoint__entry__pack(entry, entry_data);
-    record.crc32 = (uint32_t)crc32_z(0, entry_data, entry_bytes);
-    record.entry = (ProtobufCBinaryData){.len = entry_bytes, .data = entry_data};
+    tessera__checkpoint__entry__pack(entry, w->entry);
+    record.crc32 = (uint32_t)crc32_z(0, w->entry, entry_bytes);
+    record.entry = (ProtobufCBinaryData){.len = entry_bytes, .data = w->entry};
 
     size_t bytes = tessera__checkpoint__record__get_packed_size(&record);
-    uint8_t *data = malloc(bytes);
     if (bytes > TSR_CHECKPOINT_RECORD_MAX) {
         w->failed = tsr_fail(
             TSR_STATUS_ARGUMENT,
             "checkpoint: '%s' takes %zu bytes, a record has %d at most: put it as a tensor", name,
             bytes, TSR_CHECKPOINT_RECORD_MAX);
-    } else if (data == NULL) {
+    } else if (!make_room(&w->record, &w->record_room, bytes)) {
         w->failed = tsr_fail(TSR_STATUS_MEMORY, "checkpoint: out of memory");
     } else {
-        tessera__checkpoint__record__pack(&record, data);
+        tessera__checkpoint__record__pack(&record, w->record);
         uint8_t length[10];
         tsr_atomic_file__write(w->file, length, encode_varint(bytes, length));
-        w->failed = tsr_atomic_file__write(w->file, data, bytes);
+        w->failed = tsr_atomic_file__write(w->file, w->record, bytes);
         w->totals.records++;
     }
-    free(data);
-    free(entry_data);
     return w->failed;
 }
 
@@ -307,6 +314,8 @@ static void destroy(tsr_checkpoint_writer **writer)
     tsr_checkpoint_writer *w = *writer;
     for (size_t i = 0; i < w->n_names; i++) free(w->names[i]);
     free(w->names);
+    free(w->entry);
+    free(w->record);
     free(w);
     *writer = NULL;
 }

@@ -137,7 +137,7 @@ static void test_out_of_memory__every_allocation_may_fail(void **state)
 #endif
     char path[512];
     snprintf(path, sizeof path, "%s", in_directory(state, "x"));
-    walk(write_checkpoint, path, 20);
+    walk(write_checkpoint, path, 12);
     walk(read_checkpoint, path, 40);
     assert_int_equal(remove(path), 0);
     walk(write_safetensors, path, 20);
