@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ static bool add_all(tsr_named_list *list, const tsr_name_map *map, const tsr_mod
     unsigned done = 0;
     const tsr_name_rule *rule;
     for (int k = 0; (rule = tsr_name_to_theirs(map, e->name, k, name)) != NULL; k++) {
-        if ((done & (1u << rule->part)) != 0) continue;
+        if ((done & (1u << rule->part)) != 0) continue; /* of another version */
         done |= 1u << rule->part;
         tsr_tensor *t = part_of(tsr_detach(e->tensor), rule->part, rule->of);
         if (rule->theirs != NULL) {
@@ -103,48 +104,62 @@ void tsr_named_list_free(tsr_named_list **list)
 
 /* ---- transformers' config.json ---- */
 
+/* The kinds of networks that it has models for. */
+struct kind {
+    const char *type, *model;
+};
+
+static struct kind kind_of(const tsr_name_map *map, const tsr_vit_config *c)
+{
+    if (strncmp(map->name, "huggingface-beit", 16) == 0) return (struct kind){"beit", "BeitModel"};
+    if (strncmp(map->name, "huggingface-dinov2", 18) != 0) return (struct kind){"vit", "ViTModel"};
+    if (c->registers == 0) return (struct kind){"dinov2", "Dinov2Model"};
+    return (struct kind){"dinov2_with_registers", "Dinov2WithRegistersModel"};
+}
+
+static void set(json_t *o, const char *key, json_t *value)
+{
+    if (json_object_set_new(o, key, value) != 0) {
+        tsr_fail(TSR_STATUS_MEMORY, "export: out of memory");
+    }
+}
+
 static json_t *describe(const tsr_name_map *map, const tsr_vit_config *c)
 {
-    int64_t hidden = (int64_t)((double)c->dim * c->mlp_ratio);
-    bool dinov2 = strncmp(map->name, "huggingface-dinov2", 18) == 0;
-    bool beit = strncmp(map->name, "huggingface-beit", 16) == 0;
-    json_t *o = json_pack("{s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:b}", //
-                          "architectures",
-                          dinov2 ? "Dinov2Model"
-                          : beit ? "BeitModel"
-                                 : "ViTModel",
-                          "model_type",
-                          dinov2 ? "dinov2"
-                          : beit ? "beit"
-                                 : "vit",                              //
-                          "hidden_size", (json_int_t)c->dim,           //
-                          "num_hidden_layers", (json_int_t)c->depth,   //
-                          "num_attention_heads", (json_int_t)c->heads, //
-                          "image_size", (json_int_t)c->image_size,     //
-                          "patch_size", (json_int_t)c->patch_size,     //
-                          "num_channels", (json_int_t)c->channels,     //
-                          "layer_norm_eps", c->eps,                    //
-                          "hidden_act", "gelu",                        //
-                          "qkv_bias", c->qkv_bias);
-    json_t *more = NULL;
-    if (dinov2) {
-        more = json_pack("{s:I, s:f, s:b, s:b}", "mlp_ratio", (json_int_t)(hidden / c->dim),
-                         "layerscale_value", c->layer_scale > 0.0 ? c->layer_scale : 1.0,
-                         "use_swiglu_ffn", 0, "use_mask_token", c->masked);
-    } else {
-        more = json_pack("{s:I, s:f, s:f}", "intermediate_size", (json_int_t)hidden,
-                         "hidden_dropout_prob", 0.0, "attention_probs_dropout_prob", 0.0);
+    struct kind kind = kind_of(map, c);
+    double hidden = (double)c->dim * c->mlp_ratio, scale = c->layer_scale;
+    json_t *o = json_object();
+    set(o, "architectures", json_pack("[s]", kind.model));
+    set(o, "model_type", json_string(kind.type));
+    set(o, "hidden_size", json_integer(c->dim));
+    set(o, "num_hidden_layers", json_integer(c->depth));
+    set(o, "num_attention_heads", json_integer(c->heads));
+    set(o, "image_size", json_integer(c->image_size));
+    set(o, "patch_size", json_integer(c->patch_size));
+    set(o, "num_channels", json_integer(c->channels));
+    set(o, "layer_norm_eps", json_real(c->eps));
+    set(o, "hidden_act", json_string("gelu"));
+    set(o, "qkv_bias", json_boolean(c->qkv_bias));
+    if (strncmp(kind.type, "dinov2", 6) == 0) {
+        /* Gated MLPs have two thirds of what this ratio says, rounded up to a multiple of 8. */
+        double ratio = c->gated ? 1.5 * c->mlp_ratio : c->mlp_ratio;
+        bool whole = ratio == floor(ratio); /* they want an integer */
+        set(o, "mlp_ratio", whole ? json_integer((json_int_t)ratio) : json_real(ratio));
+        set(o, "use_swiglu_ffn", json_boolean(c->gated));
+        set(o, "layerscale_value", json_real(scale > 0.0 ? scale : 1.0));
+        set(o, "use_mask_token", json_boolean(c->masked));
+        if (c->registers > 0) set(o, "num_register_tokens", json_integer(c->registers));
+        return o;
     }
-    if (beit) {
-        json_t *flags =
-            json_pack("{s:b, s:b, s:b, s:f}", "use_absolute_position_embeddings", 1,
-                      "use_relative_position_bias", 0, "use_mean_pooling", c->mean_pooling,
-                      "layer_scale_init_value", c->layer_scale > 0.0 ? c->layer_scale : 0.0);
-        json_object_update(more, flags);
-        json_decref(flags);
+    set(o, "intermediate_size", json_integer((json_int_t)hidden));
+    set(o, "hidden_dropout_prob", json_real(0.0));
+    set(o, "attention_probs_dropout_prob", json_real(0.0));
+    if (strcmp(kind.type, "beit") == 0) {
+        set(o, "use_absolute_position_embeddings", json_true());
+        set(o, "use_relative_position_bias", json_false());
+        set(o, "use_mean_pooling", json_boolean(c->mean_pooling));
+        set(o, "layer_scale_init_value", json_real(scale));
     }
-    if (o != NULL && more != NULL) json_object_update(o, more);
-    json_decref(more);
     return o;
 }
 
