@@ -412,6 +412,12 @@ const char *tsr_onnx_metadata(const tsr_onnx *m, const char *key)
 
 /* ---- running ---- */
 
+void tsr_onnx_limit(tsr_onnx *m, int64_t elements)
+{
+    int64_t most = INT64_C(1) << ELEMENTS_MAX_LOG2;
+    if (m != NULL) m->most = elements < 1 ? 1 : elements > most ? most : elements;
+}
+
 static bool input_fits(const tsr_onnx *m, int i, tsr_tensor *x)
 {
     const Onnx__ValueInfoProto *info = m->model->graph->input[i];

@@ -389,10 +389,12 @@ TSR_API const char *tsr_onnx_input_name(const tsr_onnx *model, int i); /* NULL w
 TSR_API const char *tsr_onnx_output_name(const tsr_onnx *model, int i);
 /* The value of a key of metadata_props; NULL if there is none. */
 TSR_API const char *tsr_onnx_metadata(const tsr_onnx *model, const char *key);
+/* No tensor of a run may have more elements (1 to 2^31, which is the default): for files of unknown origin. */
+TSR_API void tsr_onnx_limit(tsr_onnx *model, int64_t elements);
 /*
  * outputs[0 .. outputs of the model), in the innermost scope; all NULL on failure. inputs: one of the type and shape that the
  * model states for each of its inputs, in order (SHAPE, DTYPE). FORMAT: shapes do not fit each other, attributes out of
- * range, a tensor above 2^31 elements.
+ * range, a tensor beyond the limit.
  */
 TSR_API tsr_status tsr_onnx_run(tsr_onnx *model, tsr_tensors inputs, tsr_tensor **outputs);
 

@@ -411,6 +411,95 @@ static void test_onnx__a_users_operator_is_written_by_its_definition(void **stat
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
+/* ---- hostile files ---- */
+
+static void padded_norm(tsr_tensors in, tsr_tensor **out, int n, void *user)
+{
+    (void)n, (void)user;
+    const float weight[] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f};
+    tsr_tensor *w = tsr_from(TSR_DTYPE_F32, TSR_SHAPE(5), weight);
+    tsr_tensor *y = tsr_layer_norm(in.at[0], w, NULL, 1e-6);
+    out[0] = tsr_pad(y, (const int64_t[]){1, 0}, (const int64_t[]){0, 2}, 0.5);
+}
+
+/* The file with the first `from` replaced by `to`, of the same length; NULL to: cut off before it. */
+static tsr_onnx *open_changed(void **state, const void *from, const void *to, size_t bytes)
+{
+    size_t size;
+    uint8_t *data = read_file(in_directory(state, "one.onnx"), &size);
+    uint8_t *at = memmem(data, size, from, bytes);
+    if (at == NULL) fail_msg("\"%.*s\" is not in the file", (int)bytes, (const char *)from);
+    if (to != NULL) {
+        memcpy(at, to, bytes);
+    } else {
+        size = (size_t)(at - data);
+    }
+    tsr_onnx *m = tsr_onnx_open_memory(data, size);
+    free(data);
+    return m;
+}
+
+static void assert_refused(void **state, const char *from, const char *to, const char *message)
+{
+    assert_null(open_changed(state, from, to, strlen(from)));
+    assert_int_equal(tsr_status_get(), TSR_STATUS_FORMAT);
+    assert_message(message);
+}
+
+static void assert_fails(void **state, const void *from, const void *to, size_t bytes,
+                         int64_t limit, const char *message)
+{
+    tsr_onnx *m = open_changed(state, from, to, bytes);
+    if (m == NULL) fail_msg("%s", tsr_message());
+    tsr_onnx_limit(m, limit);
+    tsr_tensor *y;
+    assert_int_not_equal(
+        tsr_onnx_run(m, TSR_TENSORS(tsr_full(TSR_DTYPE_F32, TSR_SHAPE(3, 5), 1.0)), &y),
+        TSR_STATUS_OK);
+    assert_null(y);
+    assert_message(message);
+    tsr_onnx_close(&m);
+}
+
+static void test_onnx__hostile_files_are_refused(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *x = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(3, 5));
+    tsr_fill_normal(x, tsr_rng_make(1, 1, 1, 1), 0.0, 1.0);
+    assert_int_equal(export_one(state, padded_norm, NULL, x, true), TSR_STATUS_OK);
+    assert_null(tsr_onnx_open_memory("not a model", 11));
+    assert_message("truncated, or not an ONNX model");
+    assert_null(tsr_onnx_open_memory("", 0));
+    assert_message("no graph: not an ONNX model");
+    assert_null(tsr_onnx_open(in_directory(state, "absent.onnx")));
+    assert_message("absent.onnx");
+    assert_refused(state, "epsilon", NULL, "truncated, or not an ONNX model");
+    assert_refused(state, "LayerNormalization", "LayerNormalizatiom",
+                   "there is no operator \"LayerNormalizatiom\"");
+    assert_refused(state, "LayerNormalization", "Layer\nNormalizatio", "there is no operator \"\"");
+    assert_refused(state, "constant_2", "constant_9",
+                   "nothing before its use defines \"constant_9\"");
+    assert_refused(state, "layer_norm_1", "layer_norm_7",
+                   "nothing before its use defines \"layer_norm_1\"");
+    /* The model's operator set: field 8, 4 bytes: no domain, version 17. */
+    assert_refused(state, "\x10\x11", "\x10\x12", "operator set 18, expected 17");
+    /* The weight [5] as [6]. */
+    assert_refused(state, "\x08\x05\x10\x01\x42", "\x08\x06\x10\x01\x42",
+                   "has 20 bytes of data, expected 24 (f32 [6])");
+    assert_refused(state, "\x08\x05\x10\x01\x42", "\x08\x05\x10\x0a\x42",
+                   "a type that is not read in \"constant_2\"");
+    assert_fails(state, "Pad", "Pad", 3, 17, "Pad \"pad_3\": its result has too many elements");
+    const int64_t pads[] = {1, 0, 0, 2}, below[] = {-9, 0, 0, 2}, above[] = {1, 0, 0, INT64_MAX};
+    assert_fails(state, pads, below, sizeof pads, 1000, "pads that cut away more than there is");
+    assert_fails(state, pads, above, sizeof pads, 1000, "Pad \"pad_3\": pads out of range");
+    /* axis -1 as axis 1: the same; as axis 2: there is none. */
+    const char axis[] = "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
+    assert_fails(state, axis, "\x18\x82\x80\x80\x80\x80\x80\x80\x80\x80\x00", 11, 1000,
+                 "LayerNormalization \"layer_norm_1\": an axis that its input does not have");
+    remove(in_directory(state, "one.onnx"));
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +511,7 @@ int main(void)
         TEST(test_onnx__weights_lie_beside_the_model),
         TEST(test_onnx__what_no_operator_computed_is_an_error),
         TEST(test_onnx__a_users_operator_is_written_by_its_definition),
+        TEST(test_onnx__hostile_files_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, trim_pool);
 }
