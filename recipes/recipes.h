@@ -100,8 +100,8 @@ typedef struct tsr_recipe {
     /* Fills at most max specs; returns how many, or -1 with a sticky status. */
     int (*views)(const tsr_build *build, tsr_view_spec *specs, int max);
     tsr_status (*build)(const tsr_build *build, tsr_networks *networks);
-    /* Takes weights of another run, before the first step, from the network of this name ("teacher", "student"; NULL:
-     * the one that is evaluated). NULL: no weights can be taken. */
+    /* Takes weights of another run, before the first step, from the network of this name ("teacher", "student"; NULL: the
+     * one that is evaluated). NULL: the student's backbone and the teacher's take those of the backbone. */
     tsr_status (*adopt)(const tsr_networks *networks, tsr_checkpoint *from, const char *weights);
     /* Learns from the images what must be known before the first step and is saved with the networks; not called when a run
      * is resumed. NULL: nothing. */

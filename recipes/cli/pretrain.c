@@ -148,6 +148,8 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
         {"out", CLI_TEXT, &run.out, "DIR", "where checkpoints and the log go"},
         {"resume", CLI_SWITCH, &run.resume, NULL,
          "go on with the run in --out; its options are taken from there"},
+        {"init", CLI_TEXT, &run.init, "CKPT",
+         "start from the backbone of this checkpoint, of tessera import or a run"},
         CLI_PRESET_FLAG(*r),
         {"seed", CLI_INT, &seed, "N", "of all random numbers; default 0"},
         {"workers", CLI_INT, &run.workers, "N", "loader threads; default: as many as --threads"},
@@ -167,6 +169,10 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     run.seed = (uint64_t)seed;
+    if (run.resume && run.init != NULL) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--init: a run that is resumed goes on with its own weights");
+        return cli_usage_error(&arguments);
+    }
     if (run.resume && options_of_checkpoint(run.out, &run.seed, &run.data, kept_data, r->tables,
                                             2) != TSR_STATUS_OK) {
         return cli_report();

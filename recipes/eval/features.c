@@ -109,6 +109,118 @@ tsr_backbone *tsr_backbone_load(tsr_checkpoint *c, const char *weights)
     return m;
 }
 
+/* ---- a backbone for another network ---- */
+
+static tsr_tensor *find_state(const tsr_module_list *list, const char *prefix, const char *name)
+{
+    size_t length = strlen(prefix);
+    for (int64_t i = 0; i < list->n; i++) {
+        const char *n = list->at[i].name;
+        if (strncmp(n, prefix, length) == 0 && strcmp(n + length, name) == 0)
+            return list->at[i].tensor;
+    }
+    return NULL;
+}
+
+/* Of the square grid of a position embedding [1, 1 + N, D]. */
+static int64_t side(tsr_shape position)
+{
+    int64_t n = 0;
+    while (n * n < position.size[1] - 1) n++;
+    return n;
+}
+
+/* from in the shape of to: a position embedding is resized. NULL: they do not fit. */
+static tsr_tensor *fit(const char *name, tsr_tensor *to, tsr_tensor *from)
+{
+    tsr_shape a = tsr_tensor_shape(to), b = tsr_tensor_shape(from);
+    if (tsr_shape_equal(a, b)) return from;
+    if (strcmp(name, "pos_embed") != 0 || a.ndim != 3 || b.ndim != 3 || a.size[2] != b.size[2])
+        return NULL;
+    return tsr_vit_resize_position(tsr_detach(from), side(b), side(a), side(a),
+                                   TSR_POSITION_OFFSET);
+}
+
+static tsr_status refuse_adoption(const char *name, const tsr_tensor *to, const tsr_tensor *from)
+{
+    char a[TSR_SHAPE_TEXT], b[TSR_SHAPE_TEXT];
+    if (to == NULL || from == NULL) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "the checkpoint's backbone %s %s, this run's %s",
+                        from != NULL ? "has" : "lacks", name, to != NULL ? "has it" : "does not");
+    }
+    return tsr_fail(TSR_STATUS_ARGUMENT,
+                    "the checkpoint's backbone has %s %s, this run's %s: give the options of its "
+                    "shape, --model and the like",
+                    name, tsr_shape_text(tsr_tensor_shape(from), b),
+                    tsr_shape_text(tsr_tensor_shape(to), a));
+}
+
+static const char backbone_prefix[] = "backbone.";
+enum { PREFIX = sizeof backbone_prefix - 1 };
+
+static tsr_status copy_backbone(const tsr_module_list *to, const tsr_module_list *from)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < to->n; i++) {
+        found += strncmp(to->at[i].name, backbone_prefix, PREFIX) == 0;
+    }
+    if (found == 0) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "this recipe has no backbone that takes weights");
+    }
+    for (int64_t i = 0; i < from->n; i++) {
+        const char *name = from->at[i].name;
+        if (find_state(to, backbone_prefix, name) == NULL && strcmp(name, "masked_embed") != 0)
+            return refuse_adoption(name, NULL, from->at[i].tensor);
+    }
+    for (int copying = 0; copying < 2; copying++) {
+        for (int64_t i = 0; i < to->n; i++) {
+            const char *name = to->at[i].name;
+            if (strncmp(name, backbone_prefix, PREFIX) != 0) continue;
+            name += PREFIX;
+            tsr_tensor *source = find_state(from, "", name);
+            if (source == NULL && strcmp(name, "masked_embed") == 0) continue;
+            tsr_tensor *t = source != NULL ? fit(name, to->at[i].tensor, source) : NULL;
+            if (t == NULL) return refuse_adoption(name, to->at[i].tensor, source);
+            if (copying) tsr_tensor_copy(tsr_detach(to->at[i].tensor), t);
+        }
+    }
+    return tsr_status_get();
+}
+
+/* Heads are in no shape. */
+static tsr_status check_heads(const tsr_checkpoint *c, const tsr_train_options *train)
+{
+    tsr_train_options theirs;
+    tsr_vit_config a, b;
+    if (tsr_backbone_train_options(c, &theirs) != TSR_STATUS_OK ||
+        tsr_train_vit_config(&theirs, &a) != TSR_STATUS_OK ||
+        tsr_train_vit_config(train, &b) != TSR_STATUS_OK || a.heads == b.heads) {
+        return tsr_status_get();
+    }
+    return tsr_fail(TSR_STATUS_ARGUMENT,
+                    "the checkpoint's backbone has %" PRId64 " heads, this run's %" PRId64
+                    ": give --heads %" PRId64,
+                    a.heads, b.heads, a.heads);
+}
+
+tsr_status tsr_backbone_adopt(tsr_module *network, const tsr_train_options *train,
+                              tsr_checkpoint *c, const char *weights)
+{
+    if (check_heads(c, train) != TSR_STATUS_OK) return tsr_status_get();
+    tsr_backbone *backbone = tsr_backbone_load(c, weights);
+    tsr_module_list *from = backbone != NULL ? tsr_module_state(&backbone->module) : NULL;
+    tsr_module_list *to = tsr_module_state(network);
+    tsr_scope scope = tsr_scope_open();
+    bool was = tsr_recording_set(false);
+    if (from != NULL && to != NULL) copy_backbone(to, from);
+    tsr_recording_set(was);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    tsr_module_list_free(&to);
+    tsr_module_list_free(&from);
+    tsr_module_free(&backbone);
+    return tsr_status_get();
+}
+
 tsr_backbone *tsr_backbone_untrained(const tsr_backbone *like, uint64_t seed)
 {
     tsr_backbone *m = tsr_backbone_like(like);

@@ -27,6 +27,14 @@ TSR_API tsr_status tsr_backbone_train_options(const tsr_checkpoint *c, tsr_train
  * "student"; NULL: what the recipe evaluates, the checkpoint's value "feature". NULL on failure; the caller frees it.
  */
 TSR_API tsr_backbone *tsr_backbone_load(tsr_checkpoint *c, const char *weights);
+/*
+ * Copies a checkpoint's backbone (weights as above) to the parameters "backbone.*" of a network that was built from `train`.
+ * Strict: both have the same names, shapes and heads, but for masked_embed, which either may lack, and pos_embed, which is
+ * resized. ARGUMENT says what does not fit, and the network is as it was. What shapes do not say stays the network's own: the
+ * epsilon of its norms, how it fits positions to other sizes.
+ */
+TSR_API tsr_status tsr_backbone_adopt(tsr_module *network, const tsr_train_options *train,
+                                      tsr_checkpoint *c, const char *weights);
 /* A network of the same shape as it was before any training: what features are worth that learnt nothing. */
 TSR_API tsr_backbone *tsr_backbone_untrained(const tsr_backbone *like, uint64_t seed);
 

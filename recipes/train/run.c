@@ -155,14 +155,16 @@ static tsr_status open_test(struct run *run)
 static tsr_status adopt(struct run *run)
 {
     char path[TSR_CHECKPOINT_PATH];
+    const char *weights = run->options->init_weights;
+    const tsr_networks *n = tsr_trainer_networks(run->trainer);
     if (run->options->init == NULL) return TSR_STATUS_OK;
-    if (run->recipe->adopt == NULL) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "%s: takes no weights from a checkpoint",
-                        run->recipe->name);
-    }
     tsr_checkpoint *from = tsr_checkpoint_open_run(run->options->init, path);
-    if (from != NULL) {
-        run->recipe->adopt(tsr_trainer_networks(run->trainer), from, run->options->init_weights);
+    if (from != NULL && run->recipe->adopt != NULL) {
+        run->recipe->adopt(n, from, weights);
+    } else if (from != NULL &&
+               tsr_backbone_adopt(n->student, run->train, from, weights) == TSR_STATUS_OK &&
+               n->teacher != NULL) {
+        tsr_backbone_adopt(n->teacher, run->train, from, weights);
     }
     tsr_checkpoint_close(&from);
     return tsr_status_get();

@@ -50,6 +50,7 @@ struct setting {
     bool resume;
     double lr;
     int64_t stop_after;
+    const char *init, *dim; /* the run to start from; another --dim */
 };
 
 static bool begins_with(const char *name, const char *prefix)
@@ -61,6 +62,45 @@ static void set(const tsr_option *table, int n, void *options, const char *name,
 {
     const tsr_option *o = tsr_option_find(table, n, name);
     if (o != NULL) tsr_option_set(o, options, value);
+}
+
+enum { DIFFERENT = 98 }; /* a child's exit status beside those of the library */
+
+/* Before the first step: a network of the run sees an image as the checkpoint's backbone does. */
+static void compare_backbones(tsr_module *network, const tsr_backbone *wanted)
+{
+    const tsr_multi_crop *m = (const tsr_multi_crop *)network;
+    tsr_scope scope = tsr_scope_open();
+    bool was = tsr_recording_set(false), training = network->training;
+    tsr_module_train(network, false);
+    tsr_tensor *images = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 16, 16));
+    tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+    tsr_tensor *a = tsr_tensor_packed(tsr_backbone_forward(m->backbone, images, NULL));
+    tsr_tensor *b = tsr_tensor_packed(tsr_backbone_forward(wanted, images, NULL));
+    size_t bytes = (size_t)tsr_tensor_numel(a) * sizeof(float);
+    if (a == NULL || b == NULL || !tsr_shape_equal(tsr_tensor_shape(a), tsr_tensor_shape(b)) ||
+        memcmp(tsr_tensor_data(a), tsr_tensor_data(b), bytes) != 0) {
+        _exit(DIFFERENT);
+    }
+    tsr_module_train(network, training);
+    tsr_recording_set(was);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+static void compare_with_init(const tsr_trainer *trainer, const tsr_dataset *data, int64_t position,
+                              void *user)
+{
+    (void)data;
+    const tsr_run_options *run = user;
+    char path[TSR_CHECKPOINT_PATH];
+    if (run->init == NULL || position > 0) return;
+    tsr_checkpoint *c = tsr_checkpoint_open_run(run->init, path);
+    tsr_backbone *wanted = c != NULL ? tsr_backbone_load(c, run->init_weights) : NULL;
+    if (wanted == NULL) _exit(DIFFERENT);
+    compare_backbones(tsr_trainer_networks(trainer)->student, wanted);
+    compare_backbones(tsr_trainer_networks(trainer)->teacher, wanted);
+    tsr_module_free(&wanted);
+    tsr_checkpoint_close(&c);
 }
 
 /* In the child: one run; the exit status is the library's status. */
@@ -86,17 +126,21 @@ static void run_child(const struct setting *s, int message_fd)
         set(recipe->options, recipe->n_options, options, choices[i][0], choices[i][1]);
     }
     if (s->lr > 0.0) train.lr = s->lr;
+    if (s->dim != NULL) set(table, n, &train, "dim", s->dim);
     tsr_threads_set(s->threads);
-    char out[512];
+    char out[512], init[512];
     snprintf(out, sizeof out, "%s/%s", folder, s->out);
+    snprintf(init, sizeof init, "%s/%s", folder, s->init != NULL ? s->init : "");
     tsr_run_options run = {.data = folder,
                            .out = out,
                            .seed = 7,
                            .workers = s->workers,
                            .save_every = 2,
                            .stop_after = s->stop_after,
+                           .init = s->init != NULL ? init : NULL,
                            .resume = s->resume};
-    tsr_status status = tsr_run(recipe, &train, options, &run, NULL);
+    tsr_run_events events = {.started = compare_with_init, .user = &run};
+    tsr_status status = tsr_run(recipe, &train, options, &run, &events);
     if (write(message_fd, tsr_message(), strlen(tsr_message())) < 0) _exit(99);
     _exit((int)status);
 }
@@ -251,6 +295,22 @@ static void test_run__refuses_to_resume_nothing(void **state)
     assert_non_null(strstr(message, "no checkpoint"));
 }
 
+/* Student and teacher begin with the teacher's backbone of the other run; heads are new. */
+static void test_run__starts_from_the_backbone_of_a_checkpoint(void **state)
+{
+    (void)state;
+    char message[512];
+    tsr_status status =
+        run(&(struct setting){"adopted", 1, 1, .stop_after = 1, .init = "one"}, message);
+    if (status != TSR_STATUS_OK) fail_msg("%d: %s", (int)status, message);
+    status = run(&(struct setting){"wider", 1, 1, .init = "one", .dim = "48"}, message);
+    assert_int_equal(status, TSR_STATUS_ARGUMENT);
+    assert_non_null(strstr(message, "cls_token [1, 1, 24], this run's [1, 1, 48]: give the "
+                                    "options of its shape, --model and the like"));
+    status = run(&(struct setting){"lost", 1, 1, .init = "missing"}, message);
+    assert_int_equal(status, TSR_STATUS_IO);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -278,6 +338,7 @@ int main(void)
         tsr_test(test_run__a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint),
         tsr_test(test_run__refuses_a_directory_in_use),
         tsr_test(test_run__refuses_to_resume_nothing),
+        tsr_test(test_run__starts_from_the_backbone_of_a_checkpoint),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
