@@ -3,6 +3,7 @@
  * The 128-bit counter is (index, step, sample, purpose), the key is the seed.
  */
 #include "autograd/autograd.h"
+#include "autograd/loop.h"
 
 #include <math.h>
 #include <string.h>
@@ -145,6 +146,35 @@ static double draw(const struct fill *f, tsr_rng *rng)
     return 0.0;
 }
 
+static void store(tsr_dtype dtype, void *data, int64_t i, double x)
+{
+    switch (dtype) {
+    case TSR_DTYPE_F32:
+        ((float *)data)[i] = (float)x;
+        break;
+    case TSR_DTYPE_F64:
+        ((double *)data)[i] = x;
+        break;
+    case TSR_DTYPE_BF16:
+        ((tsr_bf16 *)data)[i] = tsr_bf16_from_f32((float)x);
+        break;
+    case TSR_DTYPE_I32:
+        ((int32_t *)data)[i] = (int32_t)x;
+        break;
+    case TSR_DTYPE_I64:
+        ((int64_t *)data)[i] = (int64_t)x;
+        break;
+    default:
+        ((uint8_t *)data)[i] = (uint8_t)x;
+        break;
+    }
+}
+
+enum {
+    BLOCK = 4096,
+    COST = 32
+}; /* elements a thread takes at once; elementary operations of one */
+
 static tsr_status fill(tsr_tensor *t, tsr_rng rng, struct fill f, const char *name)
 {
     if (t == NULL) return tsr_fail(TSR_STATUS_ARGUMENT, "%s: tensor is NULL", name);
@@ -158,30 +188,13 @@ static tsr_status fill(tsr_tensor *t, tsr_rng rng, struct fill f, const char *na
     }
     void *data = tsr_tensor_data_mut(t);
     int64_t n = tsr_tensor_numel(t);
-    for (int64_t i = 0; i < n; i++) {
-        tsr_rng r = element_rng(&rng, i);
-        double x = draw(&f, &r);
-        switch (dtype) {
-        case TSR_DTYPE_F32:
-            ((float *)data)[i] = (float)x;
-            break;
-        case TSR_DTYPE_F64:
-            ((double *)data)[i] = x;
-            break;
-        case TSR_DTYPE_BF16:
-            ((tsr_bf16 *)data)[i] = tsr_bf16_from_f32((float)x);
-            break;
-        case TSR_DTYPE_I32:
-            ((int32_t *)data)[i] = (int32_t)x;
-            break;
-        case TSR_DTYPE_I64:
-            ((int64_t *)data)[i] = (int64_t)x;
-            break;
-        default:
-            ((uint8_t *)data)[i] = (uint8_t)x;
-            break;
+    TSR_PARALLEL_FOR(b, (n + BLOCK - 1) / BLOCK, COST * n, {
+        int64_t end = b * BLOCK + BLOCK < n ? b * BLOCK + BLOCK : n;
+        for (int64_t i = b * BLOCK; i < end; i++) {
+            tsr_rng r = element_rng(&rng, i);
+            store(dtype, data, i, draw(&f, &r));
         }
-    }
+    });
     return TSR_STATUS_OK;
 }
 

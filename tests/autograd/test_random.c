@@ -298,6 +298,24 @@ static void test_random__streams_are_not_correlated(void **state)
     }
 }
 
+/* Sizes at and around what a thread takes at once. */
+static void test_random__a_fill_has_the_same_bytes_at_any_thread_count(void **state)
+{
+    (void)state;
+    int before = tsr_threads();
+    for (int64_t n = 4095; n < 70000; n = 2 * n + 3) {
+        tsr_tensor *filled_by[3];
+        for (int i = 0; i < 3; i++) {
+            tsr_threads_set(1 << i);
+            filled_by[i] = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(n));
+            tsr_fill_trunc_normal(filled_by[i], tsr_rng_make(3, 1, 4, 1), 0.0, 1.0, -1.0, 2.0);
+        }
+        assert_same(filled_by[1], filled_by[0]);
+        assert_same(filled_by[2], filled_by[0]);
+    }
+    tsr_threads_set(before);
+}
+
 static void test_random__errors(void **state)
 {
     (void)state;
@@ -327,6 +345,7 @@ int main(void)
         tsr_test(test_random__permutation),
         tsr_test(test_random__an_element_depends_on_its_index_alone),
         tsr_test(test_random__streams_are_not_correlated),
+        tsr_test(test_random__a_fill_has_the_same_bytes_at_any_thread_count),
         tsr_test(test_random__errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
