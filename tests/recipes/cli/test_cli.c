@@ -88,9 +88,9 @@ static int remove_run(void **state)
     return nftw(test_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static const char *const commands[] = {"pretrain ibot", "plan ibot", "data ibot",   "knn",
-                                       "linear",        "features",  "attention",   "inspect",
-                                       "gradcheck",     "recipes",   "diff-recipe", "import"};
+static const char *const commands[] = {
+    "pretrain ibot", "plan ibot", "data ibot", "knn",         "linear", "features", "attention",
+    "inspect",       "gradcheck", "recipes",   "diff-recipe", "import", "export"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* ---- help ---- */
@@ -207,7 +207,7 @@ static void test_cli__manual_has_every_flag(void **state)
         shell(
             "{ for r in $(\"$t\" pretrain --help | sed -n 's/^  \\([a-z][a-z0-9_-]*\\) .*/\\1/p'); "
             "do \"$t\" pretrain $r --help; done; for c in 'plan ibot' 'data ibot' knn linear features "
-            "attention inspect gradcheck import recipes diff-recipe 'data pack'; do \"$t\" $c --help; done; } | "
+            "attention inspect gradcheck import export recipes diff-recipe 'data pack'; do \"$t\" $c --help; done; } | "
             "sed -n 's/^  \\(--[a-z0-9-]*\\).*/\\1/p' | sort -u "
             "> $d/help; sed -n 's/^\\.B //p' \"$TSR_MAN_PAGE\" | tr -d '\\\\' | cut -d ' ' -f 1 | "
             "grep ^-- | sort -u > $d/man; diff $d/help $d/man && wc -l < $d/man"),
@@ -549,6 +549,164 @@ static void test_cli__inspect_finds_nan(void **state)
     assert_says("option.model is missing");
 }
 
+/* ---- weights from elsewhere ---- */
+
+/* The name of a file that PyTorch wrote. */
+static const char *torch_file(void)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/torch_vit.pth", getenv("TSR_GOLDEN"));
+    setenv("v", path, 1);
+    return path;
+}
+
+static void test_cli__import_makes_a_checkpoint_that_commands_open(void **state)
+{
+    (void)state;
+    tsr_weights *w = tsr_weights_open(torch_file());
+    assert_non_null(w);
+    assert_run("import $v --out $d/vit.tsr --heads 2", 0);
+    assert_says("PyTorch, 37 tensors, names of the authors' iBOT and DINO");
+    assert_says("of them under \"teacher.backbone.\"; left out: 19 others\n");
+    assert_says("\ndim 8, depth 1, heads 2, MLP ratio 2, patches of 4 in 8 pixels, ");
+    assert_says("\nregisters: 0, qkv bias: yes, LayerScale: no, pooling: class token, mask token: "
+                "no, eps 1e-06, ");
+    assert_says("\n  loaded   teacher.backbone.blocks.0.mlp.fc2.weight [8, 16]\n");
+    assert_says("\nloaded 18, resized 0, unused 0, missing 0\n");
+
+    assert_run("inspect $d/vit.tsr", 0);
+    assert_says("\n  recipe                               import\n");
+    assert_says("\n  option.heads                         2\n");
+    assert_says("verified: 18 tensors, 1056 elements");
+    assert_run("knn $d/vit.tsr --data $d/data --k 1,5 --no-baselines", 0);
+    assert_says("dim 8, depth 1, heads 2, patches of 4 in 8 pixels");
+    double row[2];
+    assert_int_equal(row_numbers("this checkpoint", row, 2), 2);
+    assert_run("linear $d/vit.tsr --data $d/data --rates 0.5 --epochs 2 --no-baselines", 0);
+    assert_run("attention $d/vit.tsr --data $d/data --index 5 --out $d/v.jpg", 0);
+    brightness("v.jpg", 112 + 8, 4 * 116 + 4);
+
+    /* Features are those of the file's own weights. */
+    assert_run("features $d/vit.tsr --data $d/data --split test --out $d/v.safetensors", 0);
+    tsr_import *m = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+    assert_non_null(m);
+    tsr_module_train(&m->vit->module, false);
+    tsr_dataset *data = tsr_dataset_open(file_path("data"), "test");
+    tsr_features want = {0};
+    tsr_features_extract(&m->vit->backbone, data, &(tsr_extract_options){0}, &want);
+    assert_ok();
+    tsr_safetensors *got = tsr_safetensors_open(file_path("v.safetensors"));
+    assert_same(tsr_safetensors_tensor(got, "features"), want.x);
+    tsr_safetensors_close(&got);
+    tsr_dataset_close(&data);
+    tsr_import_free(&m);
+    tsr_weights_close(&w);
+}
+
+static void test_cli__import_resizes_and_allows(void **state)
+{
+    (void)state;
+    torch_file();
+    assert_run("import $v --out $d/big.tsr --heads 2 --image-size 16", 0);
+    assert_says("  resized  teacher.backbone.pos_embed [1, 5, 8] -> [1, 17, 8] (4x4 patches)\n");
+    assert_says("\nloaded 17, resized 1, unused 0, missing 0\n");
+    assert_run("knn $d/big.tsr --data $d/data --no-baselines", 0);
+    assert_says("patches of 4 in 16 pixels");
+    /* A file of its own, with a classifier. */
+    tsr_weights *w = tsr_weights_open(getenv("v"));
+    tsr_named_tensor list[64];
+    int n = 0;
+    static const char teacher[] = "teacher.backbone.";
+    for (int64_t i = 0; i < tsr_weights_count(w); i++) {
+        const char *name = tsr_weights_name(w, i);
+        if (strncmp(name, teacher, sizeof teacher - 1) != 0) continue;
+        if (strcmp(name, "teacher.backbone.norm.bias") == 0) continue;
+        list[n++] = (tsr_named_tensor){name + sizeof teacher - 1, tsr_weights_tensor(w, i)};
+    }
+    list[n++] = (tsr_named_tensor){"head.weight", tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(3, 8))};
+    tsr_safetensors_write(file_path("c.safetensors"), list, n, NULL, 0);
+    assert_ok();
+    tsr_weights_close(&w);
+    assert_run("import $d/c.safetensors --out $d/c.tsr --heads 2", 1);
+    assert_says("\n  unused   head.weight [3, 8]\n");
+    assert_says("\n  missing  norm.bias [8]\n");
+    assert_says("\nloaded 17, resized 0, unused 1, missing 1\n");
+    assert_says("tessera: import: 1 tensors are unused, and nothing was written; if that is as it "
+                "should be, say --allow unused,missing\n");
+    assert_int_equal(shell("test -e $d/c.tsr"), 1);
+    assert_run("import $d/c.safetensors --out $d/c.tsr --heads 2 --allow unused", 1);
+    assert_says("1 tensors are missing, and nothing was written");
+    assert_run("import $d/c.safetensors --out $d/c.tsr --heads 2 --allow missing,unused", 0);
+    assert_run("inspect $d/c.tsr", 0);
+}
+
+static void test_cli__import_refuses_in_one_line(void **state)
+{
+    (void)state;
+    torch_file();
+    write_file("not-weights", "hello, world: these are no weights", 34);
+    write_file("evil.pth", "\x80\x02\x63posix\nsystem\n.", 17);
+    static const char *const cases[][2] = {
+        {"$v", "how many heads a width of 8 has is not known: give --heads"},
+        {"$v --heads 3", "how many heads a width of 8 has is not known: give --heads"},
+        {"$v --heads 2 --prefix x.",
+         "no network has this prefix; there are: 'student.module.backbone.'"},
+        {"$v --heads 2 --names resnet", "there are no names called \"resnet\""},
+        {"$v --heads 2 --names torchvision",
+         "no vision transformer in the file: of its 37 tensors"},
+        {"$v --heads 2 --allow loaded", "--allow: got \"loaded\", expected unused, missing or"},
+        {"$d/nothing.pth", "cannot open '"},
+        {"$d/not-weights", "is neither a PyTorch file nor safetensors nor a Tessera checkpoint"},
+        {"$d/evil.pth", "evil.pth"},
+        {"$d", "is a directory, wanted a file"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char command[512];
+        snprintf(command, sizeof command, "\"$t\" import %s --out $d/no.tsr 2>&1 >/dev/null",
+                 cases[i][0]);
+        if (shell(command) != 1) fail_msg("%s: %s", cases[i][0], text);
+        assert_int_equal(strncmp(text, "tessera: ", 9), 0);
+        assert_says(cases[i][1]);
+        assert_int_equal(lines(), 1);
+        assert_int_equal(shell("test -e $d/no.tsr"), 1);
+    }
+    assert_run("import $v", 2);
+    assert_says("--out is needed");
+}
+
+static void test_cli__pretrain_starts_from_imported_weights(void **state)
+{
+    (void)state;
+    torch_file();
+#define IMPORTED " --dim 8 --depth 1 --heads 2 --mlp-ratio 2 --stop-after 1"
+    assert_run("import $v --out $d/start.tsr --heads 2", 0);
+    assert_run("pretrain ibot --data $d/data --init $d/start.tsr --out $d/run2" SMALL IMPORTED, 0);
+    /* A longer side: the position embedding is resized. Recipes without a teacher do it too. */
+    assert_run("pretrain simsiam --data $d/data --init $d/start.tsr --out $d/run3 --image-size 16"
+               " --patch-size 4 --batch 8 --epochs 1" IMPORTED,
+               0);
+    static const char *const cases[][2] = {
+        {"--dim 16 --depth 1 --heads 2 --mlp-ratio 2",
+         "cls_token [1, 1, 8], this run's [1, 1, 16]"},
+        {"--dim 8 --depth 2 --heads 2 --mlp-ratio 2",
+         "lacks blocks.1.norm1.weight, this run's has"},
+        {"--dim 8 --depth 1 --heads 1 --mlp-ratio 2", "has 2 heads, this run's 1: give --heads 2"},
+        {"--dim 8 --depth 1 --heads 2 --mlp-ratio 4", "mlp.fc1.weight [16, 8], this run's [32, 8]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char arguments[1024];
+        snprintf(arguments, sizeof arguments,
+                 "pretrain ibot --data $d/data --init $d/start.tsr --out $d/refused" SMALL " %s",
+                 cases[i][0]);
+        assert_run(arguments, 1);
+        assert_says(cases[i][1]);
+        assert_int_equal(shell("ls $d/refused | grep -c checkpoint"), 1);
+    }
+    assert_run("pretrain ibot --resume --init $d/start.tsr --out $d/run2", 2);
+    assert_says("--init: a run that is resumed goes on with its own weights");
+#undef IMPORTED
+}
+
 /* ---- checks and estimates ---- */
 
 static void test_cli__gradcheck_checks_what_is_asked(void **state)
@@ -578,6 +736,49 @@ static void test_cli__plan_measures_a_step(void **state)
     assert_says("an epoch of 125 steps");
 }
 
+/* ---- weights for elsewhere ---- */
+
+static void test_cli__export_writes_graphs_and_weights(void **state)
+{
+    (void)state;
+    assert_run("export $d/run --format onnx --out $d/class.onnx", 0);
+    assert_says("\nverified: run on 2 batches of noise, largest difference ");
+    assert_run("export $d/run --format onnx --output tokens --external-data --out $d/t.onnx", 0);
+    assert_says(" MB beside it (.data)\n");
+    assert_run("export $d/run --format onnx --output attention --out $d/a.onnx", 0);
+    static const char *const outputs[] = {"class", "tokens", "attention"};
+    static const char *const files[] = {"class.onnx", "t.onnx", "a.onnx"};
+    for (int i = 0; i < 3; i++) {
+        tsr_onnx *m = tsr_onnx_open(file_path(files[i]));
+        assert_non_null(m);
+        assert_string_equal(tsr_onnx_input_name(m, 0), "images");
+        assert_string_equal(tsr_onnx_output_name(m, 0), outputs[i]);
+        assert_string_equal(tsr_onnx_metadata(m, "preprocessing.mean"), "0.485 0.456 0.406");
+        assert_string_equal(tsr_onnx_metadata(m, "preprocessing.interpolation"), "bicubic");
+        tsr_onnx_close(&m);
+    }
+    assert_run("export $d/run --format safetensors --names huggingface-vit --out $d/m.safetensors",
+               0);
+    assert_says("config.json: for transformers' from_pretrained()\n");
+    assert_run("import $d/m.safetensors --names huggingface-vit --heads 2 --out $d/back.tsr", 0);
+    assert_run("export $d/run --format pth --out $d/m.pth", 0);
+    assert_run("import $d/m.pth --heads 2 --out $d/back.tsr", 0);
+}
+
+static void test_cli__export_refuses_in_one_line(void **state)
+{
+    (void)state;
+    assert_run("export $d/run --format onnx", 2);
+    assert_run("export $d/run --format onnx --out $d/unwritten --names timm", 2);
+    assert_run("export $d/run --format tf --out $d/unwritten 2>&1", 2);
+    assert_says("tessera: --format: got \"tf\", expected onnx, safetensors or pth\n");
+    assert_run("export $d/run --format onnx --output logits --out $d/unwritten 2>&1", 2);
+    assert_says("tessera: --output: got \"logits\", expected class, tokens or attention\n");
+    assert_run("export $d/run --format pth --names keras --out $d/unwritten 2>&1", 1);
+    assert_says("tessera: --names: got \"keras\"; tessera export --help lists what there is\n");
+    assert_int_equal(access(file_path("unwritten"), F_OK), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -601,8 +802,14 @@ int main(void)
         tsr_test(test_cli__data_pack_writes_the_same_shards_each_time),
         tsr_test(test_cli__inspect_lists_and_verifies),
         tsr_test(test_cli__inspect_finds_nan),
+        tsr_test(test_cli__import_makes_a_checkpoint_that_commands_open),
+        tsr_test(test_cli__import_resizes_and_allows),
+        tsr_test(test_cli__import_refuses_in_one_line),
+        tsr_test(test_cli__pretrain_starts_from_imported_weights),
         tsr_test(test_cli__gradcheck_checks_what_is_asked),
         tsr_test(test_cli__plan_measures_a_step),
+        tsr_test(test_cli__export_writes_graphs_and_weights),
+        tsr_test(test_cli__export_refuses_in_one_line),
     };
     return cmocka_run_group_tests_name("cli", tests, make_run, remove_run);
 }
