@@ -1,14 +1,35 @@
 """compare.py TESSERA FORWARD: each network, random weights: its tokens there and here, and what may not be imported."""
+import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 
-import timm
 import torch
-import torchvision
-import transformers
 from safetensors.torch import load_file, save_file
+
+
+def declare_operators():
+    """A torchvision that was built for CUDA cannot load its operators beside a torch without it, and then cannot be imported.
+    None of them is used here: that they have names is enough."""
+    source = pathlib.Path(importlib.util.find_spec('torchvision').origin).parent / '_meta_registrations.py'
+    names = re.findall(r'torchvision::(\w+)|register_meta\("(\w+)"', source.read_text())
+    library = torch.library.Library('torchvision', 'DEF')
+    for name in {a or b for a, b in names}:
+        library.define(f'{name}(Tensor x) -> Tensor')
+    return library
+
+
+try:
+    import torchvision
+except RuntimeError:
+    for name in [name for name in sys.modules if name.startswith('torchvision')]:
+        del sys.modules[name]
+    operators = declare_operators()
+    import torchvision
+import timm
+import transformers
 
 TOLERANCE = 1e-5
 program, forward = sys.argv[1:]
@@ -64,6 +85,14 @@ def refuse(name, model, words):
     report(name, made.returncode == 1 and len(lines) == 1 and words in lines[0], made.stderr.strip())
 
 
+def without_registers(tokens_of, n):
+    """Registers are in no output here."""
+    def tokens(images):
+        x = tokens_of(images)
+        return torch.cat([x[:, :1], x[:, 1 + n:]], dim=1)
+    return tokens
+
+
 def features(model):
     return lambda images: model.forward_features(images)
 
@@ -87,6 +116,23 @@ def pretrained(model):
     return save
 
 
+def dinov2_names(model):
+    """timm's network in the words of facebookresearch/dinov2."""
+    words = {'reg_token': 'register_tokens', '.mlp.fc1.': '.mlp.w12.', '.mlp.fc2.': '.mlp.w3.'}
+
+    def save(folder):
+        state = {'mask_token': torch.zeros(1, model.embed_dim)}
+        for name, t in model.state_dict().items():
+            for theirs, authors in words.items():
+                name = name.replace(theirs, authors)
+            if name == 'pos_embed': # timm has none for the class token
+                t = torch.cat([torch.zeros_like(t[:, :1]), t], dim=1)
+            state[name] = t
+        torch.save(state, folder / 'x.pth')
+        return 'x.pth'
+    return save
+
+
 UNUSED = ['--allow', 'unused']
 for name in ['vit_tiny_patch16_224', 'deit_small_patch16_224', 'vit_small_patch32_224', 'vit_small_patch14_dinov2',
              'deit3_small_patch16_224']:
@@ -100,6 +146,20 @@ model = transformers.Dinov2Model(transformers.Dinov2Config(
     hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=224))
 compare('transformers Dinov2Model', model, hidden(model))
 compare('transformers Dinov2Model, saved', model, hidden(model), save=pretrained(model))
+registers = transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(
+    hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=224, num_register_tokens=4))
+compare('transformers Dinov2WithRegistersModel', registers, without_registers(hidden(registers), 4))
+compare('transformers Dinov2WithRegistersModel, saved, another size', registers, without_registers(hidden(registers), 4),
+        save=pretrained(registers), size=160)
+gated = transformers.Dinov2Model(transformers.Dinov2Config(
+    hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=224, use_swiglu_ffn=True))
+compare('transformers Dinov2Model, SwiGLU', gated, hidden(gated))
+compare('transformers Dinov2Model, SwiGLU, saved, another size', gated, hidden(gated), save=pretrained(gated), size=160)
+for name in ['vit_small_patch14_reg4_dinov2', 'vit_giant_patch14_reg4_dinov2']:
+    model = timm.create_model(name, img_size=224, embed_dim=384, num_heads=6, depth=3, num_classes=0)
+    compare(f'timm {name}', model, without_registers(features(model), 4))
+model = timm.create_model(name, img_size=224, embed_dim=384, num_heads=6, depth=3, num_classes=0)
+compare('the authors\' DINOv2 names', model, without_registers(features(model), 4), save=dinov2_names(model))
 model = transformers.BeitModel(transformers.BeitConfig(
     use_absolute_position_embeddings=True, use_mean_pooling=False, **small))
 compare('transformers BeitModel', model, hidden(model), *UNUSED)
@@ -107,12 +167,11 @@ compare('transformers BeitModel, saved', model, hidden(model), *UNUSED, save=pre
 model = torchvision.models.vit_b_16()
 compare('torchvision vit_b_16', model, torchvision_tokens(model), *UNUSED)
 
-refuse('registers', timm.create_model('vit_small_patch14_reg4_dinov2', depth=1), 'register tokens')
 refuse('distillation', timm.create_model('deit_tiny_distilled_patch16_224', depth=1), 'a distillation token')
 refuse('relative positions', timm.create_model('beit_base_patch16_224', depth=1), 'relative position biases')
 refuse('Swin', timm.create_model('swin_tiny_patch4_window7_224'), 'relative position biases')
 refuse('CLIP', timm.create_model('vit_base_patch16_clip_224', depth=1), 'a norm before its first block')
-refuse('SwiGLU', timm.create_model('vit_giant_patch14_dinov2', depth=1), 'the first MLP has weights')
+refuse('EVA', timm.create_model('eva02_tiny_patch14_224', depth=1), 'gated MLPs with norms (EVA)')
 refuse('ResNet', torchvision.models.resnet18(), 'no vision transformer in the file')
 print(f'{failed} failed')
 sys.exit(failed > 0)
