@@ -22,10 +22,18 @@ static int64_t noise_count(const void *self)
     return ((const struct noise *)self)->count;
 }
 
+enum { NOISE_CLASSES = 1000 }; /* as many as ImageNet-1k has */
+
 static int64_t noise_classes(const void *self)
 {
     (void)self;
-    return 0;
+    return NOISE_CLASSES;
+}
+
+static int64_t noise_label(const void *self, int64_t i)
+{
+    (void)self;
+    return i % NOISE_CLASSES;
 }
 
 static void noise_name(const void *self, int64_t i, char *buffer, size_t bytes)
@@ -52,6 +60,7 @@ static tsr_status noise_load(const void *self, int64_t i, int min_short_side, ts
 static const tsr_dataset_vtable noise_vtable = {.kind = "noise",
                                                 .count = noise_count,
                                                 .classes = noise_classes,
+                                                .label = noise_label,
                                                 .name = noise_name,
                                                 .load = noise_load,
                                                 .close = tsr_free};
@@ -210,8 +219,10 @@ static int run(cli_recipe *r, int argc, char **argv)
     int side = (int)(r->train.image_size * 8 / 7);
     plan.run.data =
         folder != NULL ? tsr_dataset_open(folder, NULL) : make_noise(r->train.batch, side);
-    if (plan.run.data != NULL)
+    if (plan.run.data != NULL) {
+        plan.run.build.classes = tsr_dataset_classes(plan.run.data);
         make_plan(&plan, folder != NULL ? tsr_dataset_count(plan.run.data) : images);
+    }
     tsr_dataset_close(&plan.run.data);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return cli_report();

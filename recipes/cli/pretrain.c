@@ -67,6 +67,17 @@ static void saved(const char *path, void *user)
     fflush(stdout);
 }
 
+static void evaluated(const tsr_step_result *result, void *user)
+{
+    struct screen *screen = user;
+    printf("%svalidation:", screen->terminal ? "\r\033[K" : "");
+    for (int i = 0; i < result->n_numbers; i++) {
+        printf(" %s %.4f", result->numbers[i].name, result->numbers[i].value);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
 static void warning(const char *text, void *user)
 {
     (void)user;
@@ -190,6 +201,7 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
                              .fitted = fitted,
                              .progress = progress,
                              .saved = saved,
+                             .evaluated = evaluated,
                              .warning = warning,
                              .stop = stop};
     print_config(recipe, r->tables, 2, &run);

@@ -199,14 +199,12 @@ static tsr_status open_run(struct run *run)
     run->build.classes = tsr_dataset_classes(run->data);
     run->views.n = run->recipe->views(&run->build, run->specs, VIEWS);
     if (run->views.n < 0 || tsr_views_check(&run->views) != TSR_STATUS_OK) return tsr_status_get();
-    if (make_out(o->out) != TSR_STATUS_OK || open_test(run) != TSR_STATUS_OK) {
-        return tsr_status_get();
-    }
+    if (make_out(o->out) != TSR_STATUS_OK) return tsr_status_get();
     run->steps_per_epoch = tsr_dataset_count(run->data) / run->train->batch;
     run->steps = run->steps_per_epoch * run->train->epochs;
     if (!o->resume && fit_memory(run) != TSR_STATUS_OK) return tsr_status_get();
     run->trainer = tsr_trainer_make(run->recipe, &run->build, run->steps_per_epoch);
-    if (run->trainer == NULL) return tsr_status_get();
+    if (run->trainer == NULL || open_test(run) != TSR_STATUS_OK) return tsr_status_get();
     if ((o->resume ? resume(run) : refuse_used_out(run)) != TSR_STATUS_OK) return tsr_status_get();
     if (!o->resume && adopt(run) != TSR_STATUS_OK) return tsr_status_get();
     if (!o->resume && run->recipe->start != NULL) {

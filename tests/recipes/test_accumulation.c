@@ -108,7 +108,8 @@ static void make_options(const tsr_recipe *recipe, tsr_train_options *train, voi
 static tsr_trainer *train_small(const tsr_recipe *recipe, tsr_train_options *train,
                                 const void *options, double *loss)
 {
-    tsr_build b = {.train = train, .options = options, .dtype = TSR_DTYPE_F64, .seed = 5};
+    tsr_build b = {
+        .train = train, .options = options, .dtype = TSR_DTYPE_F64, .seed = 5, .classes = 2};
     tsr_view_spec specs[VIEWS];
     tsr_views views = {specs, recipe->views(&b, specs, VIEWS)};
     tsr_trainer *trainer = tsr_trainer_make(recipe, &b, IMAGES / BATCH);
