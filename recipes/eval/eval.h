@@ -1,7 +1,7 @@
 /*
- * recipes/eval: what frozen features are worth (docs/evaluation.md). Weighted k-NN, a linear probe and logistic regression.
+ * recipes/eval: what frozen features are worth (docs/evaluation.md). Weighted k-NN, a linear probe, logistic regression; clusters.
  *
- * Features come from outside: any network's, or raw pixels. All three give the same bits at any number of threads.
+ * Features come from outside: any network's, or raw pixels. All give the same bits at any number of threads.
  */
 #ifndef TSR_RECIPES_EVAL_H
 #define TSR_RECIPES_EVAL_H
@@ -133,6 +133,26 @@ typedef struct tsr_logistic_result {
 TSR_API tsr_status tsr_logistic_evaluate(const tsr_features *train, const tsr_features *test,
                                          const tsr_logistic_options *options,
                                          tsr_logistic_result *result);
+
+/* ------------------------------------------------------------------ unsupervised classification --------------------- */
+
+/* How well clusters, found without labels, agree with labels. All are 1 where they are the same but for their names. */
+typedef struct tsr_cluster_result {
+    int64_t clusters, classes; /* that occur */
+    /* The share of images in the class of their cluster, for the best assignment of clusters to classes, one to one; found
+     * exactly (Kuhn 1955). Images of clusters beyond the number of classes are wrong. */
+    double accuracy;
+    double ari; /* adjusted Rand index (Hubert & Arabie 1985): 0 is what chance gives */
+    double
+        nmi; /* mutual information over the mean of the two entropies (Vinh et al. 2010, NMI_sum) */
+    double
+        fmi; /* Fowlkes & Mallows 1983: pairs in both, over the geometric mean of those in either */
+} tsr_cluster_result;
+
+/* clusters, labels: I64 [N], from 0, N 1 or more. As scikit-learn's metrics of these names. Work: min(K, C)^2 max(K, C) of K
+ * clusters and C classes that occur, beside the N images. SHAPE, ARGUMENT, MEMORY. */
+TSR_API tsr_status tsr_cluster_evaluate(tsr_tensor *clusters, tsr_tensor *labels,
+                                        tsr_cluster_result *result);
 
 #ifdef __cplusplus
 }
