@@ -348,7 +348,7 @@ TSR_API void tsr_trace_end(tsr_trace *trace); /* no more steps are added */
 TSR_API void tsr_trace_close(tsr_trace **trace);
 TSR_API int64_t tsr_trace_length(const tsr_trace *trace);
 TSR_API const tsr_trace_step *tsr_trace_at(const tsr_trace *trace,
-                                     int64_t i); /* NULL when out of range */
+                                           int64_t i); /* NULL when out of range */
 /* A field of the step's block, element i of it; 0 and ARGUMENT or DTYPE where there is none. Integers, enums and bools. */
 TSR_API int64_t tsr_trace_step_int(const tsr_trace_step *step, const char *field, int i);
 TSR_API double tsr_trace_step_double(const tsr_trace_step *step, const char *field, int i);
