@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 
 def declare_operators():
-    """A torchvision that was built for CUDA cannot load its operators beside a torch without it, and then cannot be imported.
-    None of them is used here: that they have names is enough."""
+    """A torchvision that was built for CUDA cannot load its operators beside a torch without it, and then cannot be
+    imported. None of them is used here: that they have names is enough."""
     source = pathlib.Path(importlib.util.find_spec('torchvision').origin).parent / '_meta_registrations.py'
     names = re.findall(r'torchvision::(\w+)|register_meta\("(\w+)"', source.read_text())
     library = torch.library.Library('torchvision', 'DEF')
@@ -55,11 +55,30 @@ def report(name, good, text):
     print(f"{'ok' if good else 'FAILED'}: {name}: {text}", flush=True)
 
 
-def compare(name, model, tokens_of, *flags, save=None, size=224):
+def blocks_of(model):
+    for path in ['blocks', 'layers', 'encoder.layer', 'encoder.layers']:
+        try:
+            return list(model.get_submodule(path).children())
+        except AttributeError:
+            continue
+    raise ValueError('no blocks')
+
+
+def compare(name, model, tokens_of, *flags, save=None, size=224, registers=0):
     shake(model)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    wanted = {}
+
+    def keep(key):
+        def hook(module, inputs, output):
+            x = output[0] if isinstance(output, tuple) else output
+            wanted[key] = torch.cat([x[:, :1], x[:, 1 + registers:]], dim=1) # registers are in no output here
+        return hook
+    hooks = [block.register_forward_hook(keep(f'block.{i}')) for i, block in enumerate(blocks_of(model))]
     with torch.no_grad():
-        wanted = tokens_of(images)
+        keep('tokens')(None, None, tokens_of(images))
+    for hook in hooks:
+        hook.remove()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         save_file({'images': images}, folder / 'images.safetensors')
@@ -72,9 +91,17 @@ def compare(name, model, tokens_of, *flags, save=None, size=224):
         done = run(forward, folder / 'x.tsr', folder / 'images.safetensors', folder / 'tokens.safetensors')
         if made.returncode != 0 or done.returncode != 0:
             return report(name, False, made.stderr + done.stderr)
-        got = load_file(folder / 'tokens.safetensors')['tokens']
-    error = ((got - wanted).abs() / wanted.abs().clamp(min=1)).max().item()
-    report(name, error <= TOLERANCE, f'{tuple(wanted.shape)}, largest difference {error:.1e}')
+        got = load_file(folder / 'tokens.safetensors')
+    summary = ' '.join(made.stdout.splitlines()[1:4])
+    summary = summary[summary.index('dim '):summary.index(', mask token')]
+    if got.keys() != wanted.keys():
+        return report(name, False, f'{sorted(got)} instead of {sorted(wanted)}')
+    error = 0.0
+    for key, tensor in wanted.items():
+        scale = tensor.abs().clamp(min=1) if key == 'tokens' else max(1.0, tensor.abs().max().item())
+        error = max(error, ((got[key] - tensor).abs() / scale).max().item())
+    shape = tuple(wanted['tokens'].shape)
+    report(name, error <= TOLERANCE, f'{len(got)} times {shape}, largest difference {error:.1e}; {summary}')
 
 
 def refuse(name, model, words):
@@ -83,14 +110,6 @@ def refuse(name, model, words):
         made = run(program, 'import', folder + '/model.pth', '--out', folder + '/x.tsr', '--allow', 'unused,missing')
     lines = made.stderr.strip().splitlines()
     report(name, made.returncode == 1 and len(lines) == 1 and words in lines[0], made.stderr.strip())
-
-
-def without_registers(tokens_of, n):
-    """Registers are in no output here."""
-    def tokens(images):
-        x = tokens_of(images)
-        return torch.cat([x[:, :1], x[:, 1 + n:]], dim=1)
-    return tokens
 
 
 def features(model):
@@ -148,8 +167,8 @@ compare('transformers Dinov2Model', model, hidden(model))
 compare('transformers Dinov2Model, saved', model, hidden(model), save=pretrained(model))
 registers = transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(
     hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=224, num_register_tokens=4))
-compare('transformers Dinov2WithRegistersModel', registers, without_registers(hidden(registers), 4))
-compare('transformers Dinov2WithRegistersModel, saved, another size', registers, without_registers(hidden(registers), 4),
+compare('transformers Dinov2WithRegistersModel', registers, hidden(registers), registers=4)
+compare('transformers Dinov2WithRegistersModel, saved, another size', registers, hidden(registers), registers=4,
         save=pretrained(registers), size=160)
 gated = transformers.Dinov2Model(transformers.Dinov2Config(
     hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=224, use_swiglu_ffn=True))
@@ -157,9 +176,9 @@ compare('transformers Dinov2Model, SwiGLU', gated, hidden(gated))
 compare('transformers Dinov2Model, SwiGLU, saved, another size', gated, hidden(gated), save=pretrained(gated), size=160)
 for name in ['vit_small_patch14_reg4_dinov2', 'vit_giant_patch14_reg4_dinov2']:
     model = timm.create_model(name, img_size=224, embed_dim=384, num_heads=6, depth=3, num_classes=0)
-    compare(f'timm {name}', model, without_registers(features(model), 4))
+    compare(f'timm {name}', model, features(model), registers=4)
 model = timm.create_model(name, img_size=224, embed_dim=384, num_heads=6, depth=3, num_classes=0)
-compare('the authors\' DINOv2 names', model, without_registers(features(model), 4), save=dinov2_names(model))
+compare('the authors\' DINOv2 names', model, features(model), registers=4, save=dinov2_names(model))
 model = transformers.BeitModel(transformers.BeitConfig(
     use_absolute_position_embeddings=True, use_mean_pooling=False, **small))
 compare('transformers BeitModel', model, hidden(model), *UNUSED)
@@ -171,7 +190,7 @@ refuse('distillation', timm.create_model('deit_tiny_distilled_patch16_224', dept
 refuse('relative positions', timm.create_model('beit_base_patch16_224', depth=1), 'relative position biases')
 refuse('Swin', timm.create_model('swin_tiny_patch4_window7_224'), 'relative position biases')
 refuse('CLIP', timm.create_model('vit_base_patch16_clip_224', depth=1), 'a norm before its first block')
-refuse('EVA', timm.create_model('eva02_tiny_patch14_224', depth=1), 'gated MLPs with norms (EVA)')
+refuse('EVA', timm.create_model('eva02_tiny_patch14_224', depth=1), 'biases of queries and values alone')
 refuse('ResNet', torchvision.models.resnet18(), 'no vision transformer in the file')
 print(f'{failed} failed')
 sys.exit(failed > 0)
