@@ -309,6 +309,17 @@ typedef struct tsr_dataset_vtable {
 
 TSR_API tsr_dataset *tsr_dataset_make(const tsr_dataset_vtable *vtable, void *self);
 
+/* Images of `whole`, which must outlive the result: those of the indices [n], n 1 or more, in this
+ * order. An image that cannot be read is replaced by another of them. ARGUMENT. */
+TSR_API tsr_dataset *tsr_dataset_subset(tsr_dataset *whole, const int64_t *indices, int64_t n);
+/* The share `fraction` (0 to 1) of each class, rounded, and at least one image: a function of the
+ * seed and of the images of the class alone. ARGUMENT: no labels. */
+TSR_API tsr_dataset *tsr_dataset_label_fraction(tsr_dataset *whole, double fraction, uint64_t seed);
+/* Those that a text file names, a line each: as tsr_dataset_name() gives it, or its last part alone
+ * ("n01440764_10026.JPEG", as the lists of SimCLR v2). IO, FORMAT, ARGUMENT: a name that no image
+ * has, or several. */
+TSR_API tsr_dataset *tsr_dataset_label_list(tsr_dataset *whole, const char *path);
+
 /* -------------------- loader ------------------------------------------------------------------ */
 
 /*

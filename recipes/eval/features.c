@@ -234,72 +234,15 @@ tsr_backbone *tsr_backbone_untrained(const tsr_backbone *like, uint64_t seed)
 
 /* ---- a few images of a data set, spread evenly over it ---- */
 
-struct part {
-    tsr_dataset *whole;
-    int64_t n;
-};
-
-static int64_t place(const struct part *p, int64_t i)
-{
-    /* floor(i count / n) without overflow */
-    int64_t count = tsr_dataset_count(p->whole);
-    return i * (count / p->n) + i * (count % p->n) / p->n;
-}
-
-static int64_t part_count(const void *self)
-{
-    return ((const struct part *)self)->n;
-}
-
-static int64_t part_classes(const void *self)
-{
-    return tsr_dataset_classes(((const struct part *)self)->whole);
-}
-
-static const char *part_class_name(const void *self, int64_t c)
-{
-    return tsr_dataset_class_name(((const struct part *)self)->whole, c);
-}
-
-static int64_t part_label(const void *self, int64_t i)
-{
-    const struct part *p = self;
-    return tsr_dataset_label(p->whole, place(p, i));
-}
-
-static void part_name(const void *self, int64_t i, char *buffer, size_t bytes)
-{
-    const struct part *p = self;
-    char name[TSR_DATASET_NAME];
-    snprintf(buffer, bytes, "%s", tsr_dataset_name(p->whole, place(p, i), name));
-}
-
-static tsr_status part_load(const void *self, int64_t i, int min_short_side, tsr_image *image,
-                            const char **warning)
-{
-    const struct part *p = self;
-    int64_t asked = place(p, i), loaded;
-    (void)warning; /* the whole data set keeps it */
-    tsr_status status = tsr_dataset_load(p->whole, asked, min_short_side, image, &loaded);
-    if (status != TSR_STATUS_OK || loaded == asked) return status;
-    return tsr_fail(TSR_STATUS_FORMAT, "it cannot be read");
-}
-
-static const tsr_dataset_vtable part_vtable = {.kind = "part",
-                                               .count = part_count,
-                                               .classes = part_classes,
-                                               .class_name = part_class_name,
-                                               .label = part_label,
-                                               .name = part_name,
-                                               .load = part_load,
-                                               .close = tsr_free};
-
 static tsr_dataset *take_part(tsr_dataset *whole, int64_t n)
 {
-    struct part *p = tsr_alloc(sizeof *p);
-    if (p == NULL) return NULL;
-    *p = (struct part){whole, n};
-    return tsr_dataset_make(&part_vtable, p);
+    int64_t count = tsr_dataset_count(whole), *places = tsr_alloc((size_t)n * sizeof *places);
+    if (places == NULL) return NULL;
+    /* floor(i count / n) without overflow */
+    for (int64_t i = 0; i < n; i++) places[i] = i * (count / n) + i * (count % n) / n;
+    tsr_dataset *part = tsr_dataset_subset(whole, places, n);
+    tsr_free(places);
+    return part;
 }
 
 /* ---- features ---- */
