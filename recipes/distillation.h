@@ -73,7 +73,7 @@ typedef struct tsr_distillation {
      "epochs during which the prototypes stay as they are; more when the loss does not fall",      \
      "main_ibot.py --freeze_last_layer"},                                                          \
     {"jitter", TSR_OPTION_DOUBLE, TSR_DISTILLATION_AT(jitter), "1", 0, 2, NULL,                    \
-     "strength of the colour jitter, relative to the published one", NULL},     \
+     "strength of the colour jitter, relative to the published one", NULL},                        \
     {"blur", TSR_OPTION_DOUBLE, TSR_DISTILLATION_AT(blur), "1", 0, 4, NULL,                        \
      "strength of the blur, relative to the published one; smaller for small images", NULL}
 /* clang-format on */

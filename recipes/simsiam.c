@@ -29,7 +29,7 @@ static const tsr_option option_table[] = {
     {"scale", TSR_OPTION_LIST, AT(scale), "0.2,1", 0, 1, NULL,
      "share of the image that a view covers, from,to", "main_simsiam.py"},
     {"jitter", TSR_OPTION_DOUBLE, AT(jitter), "1", 0, 2, NULL,
-     "strength of the colour jitter, relative to the published one; 0 for grey images", NULL},
+     "strength of the colour jitter, relative to the published one", NULL},
     {"blur", TSR_OPTION_DOUBLE, AT(blur), "1", 0, 4, NULL,
      "strength of the blur, relative to the published one; smaller for small images", NULL},
     {"drop-path", TSR_OPTION_DOUBLE, AT(drop_path), "0", 0, 0.99, NULL,
