@@ -74,23 +74,26 @@ tsr_attention *tsr_attention_new(int64_t dim, int64_t heads, bool qkv_bias, doub
     return tsr_module_finish(&m->module);
 }
 
-/* [B, T, D] -> [B, heads, T, D / heads], a view. */
+/* [..., T, D] -> [..., heads, T, D / heads], a view. */
 static tsr_tensor *split_heads(tsr_tensor *x, int64_t heads)
 {
-    int64_t batch = tsr_tensor_size(x, 0), tokens = tsr_tensor_size(x, 1),
-            dim = tsr_tensor_size(x, 2);
-    x = tsr_reshape(x, TSR_SHAPE(batch, tokens, heads, dim / heads));
-    return tsr_transpose(x, 1, 2);
+    if (x == NULL) return NULL;
+    tsr_shape shape = tsr_tensor_shape(x);
+    int last = shape.ndim - 1;
+    shape.size[last + 1] = shape.size[last] / heads;
+    shape.size[last] = heads;
+    shape.ndim++;
+    return tsr_transpose(tsr_reshape(x, shape), last - 1, last);
 }
 
-tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, const tsr_rng *rng,
-                                  tsr_tensor **weights)
+tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_tensor *bias,
+                                  const tsr_rng *rng, tsr_tensor **weights)
 {
     if (weights != NULL) *weights = NULL;
     if (m == NULL || x == NULL) return NULL;
-    if (tsr_tensor_ndim(x) != 3) {
+    if (tsr_tensor_ndim(x) < 3 || tsr_tensor_ndim(x) >= TSR_MAX_DIMS) {
         char text[TSR_SHAPE_TEXT];
-        tsr_fail(TSR_STATUS_SHAPE, "%s: x has shape %s, expected [B, T, D]", m->module.name,
+        tsr_fail(TSR_STATUS_SHAPE, "%s: x has shape %s, expected [..., T, D]", m->module.name,
                  tsr_shape_text(tsr_tensor_shape(x), text));
         return NULL;
     }
@@ -109,8 +112,8 @@ tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, const t
     tsr_tensor *qkv[3];
     tsr_split(tsr_linear_forward(m->qkv, x), -1, 3, qkv);
     for (int i = 0; i < 3; i++) qkv[i] = split_heads(qkv[i], m->heads);
-    x = tsr_scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], NULL, &options, weights);
-    x = tsr_reshape(tsr_transpose(x, 1, 2), shape);
+    x = tsr_scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias, &options, weights);
+    x = tsr_reshape(tsr_transpose(x, shape.ndim - 2, shape.ndim - 1), shape);
     x = tsr_linear_forward(m->proj, x);
     x = tsr_dropout_forward(m->proj_drop, x, place(rng, 1, &own));
     tsr_module_leave_many(&scope, TSR_TENSORS(x, weights != NULL ? *weights : NULL));
@@ -132,6 +135,11 @@ tsr_transformer_block *tsr_transformer_block_new(const tsr_transformer_block_con
     m->norm1 = tsr_module_child(base, "norm1", tsr_norm_new(TSR_NORM_LAYER, c.dim, c.eps, c.dtype));
     m->attn = tsr_module_child(
         base, "attn", tsr_attention_new(c.dim, c.heads, c.qkv_bias, c.attn_drop, c.drop, c.dtype));
+    if (c.relative.rows != 0 && m->attn != NULL) {
+        m->attn->position =
+            tsr_relative_position_new(&m->attn->module, c.relative, c.heads, c.relative_init);
+        base->failed |= m->attn->module.failed;
+    }
     m->norm2 = tsr_module_child(base, "norm2", tsr_norm_new(TSR_NORM_LAYER, c.dim, c.eps, c.dtype));
     m->mlp = tsr_module_child(base, "mlp", new_mlp(c.dim, c.hidden, c.gated, c.drop, c.dtype));
     m->drop_path = tsr_module_child(base, "drop_path", tsr_drop_path_new(c.drop_path, c.dtype));
@@ -147,14 +155,15 @@ static tsr_tensor *residual(const tsr_transformer_block *m, tsr_tensor *x, tsr_t
 }
 
 tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_tensor *x,
-                                          const tsr_rng *rng, tsr_tensor **weights)
+                                          tsr_tensor *bias, const tsr_rng *rng,
+                                          tsr_tensor **weights)
 {
     if (weights != NULL) *weights = NULL;
     if (m == NULL || x == NULL) return NULL;
     enum { PATH_1, PATH_2, ATTENTION, MLP = ATTENTION + 2 };
     tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
-    tsr_tensor *y = tsr_attention_forward(m->attn, tsr_norm_forward(m->norm1, x),
+    tsr_tensor *y = tsr_attention_forward(m->attn, tsr_norm_forward(m->norm1, x), bias,
                                           place(rng, ATTENTION, &own), weights);
     x = residual(m, x, y, m->gamma_1, place(rng, PATH_1, &own));
     y = tsr_mlp_forward(m->mlp, tsr_norm_forward(m->norm2, x), place(rng, MLP, &own));
@@ -176,18 +185,21 @@ static void run(tsr_tensors inputs, tsr_tensor **outputs, int n_outputs, void *u
     (void)user;
     const struct again *a = tsr_tensor_data(inputs.at[1]);
     outputs[0] =
-        tsr_transformer_block_forward(a->block, inputs.at[0], a->draws ? &a->rng : NULL, NULL);
+        tsr_transformer_block_forward(a->block, inputs.at[0], inputs.n > 2 ? inputs.at[2] : NULL,
+                                      a->draws ? &a->rng : NULL, NULL);
 }
 
 tsr_tensor *tsr_transformer_block_recomputed(const tsr_transformer_block *m, tsr_tensor *x,
-                                             const tsr_rng *rng)
+                                             tsr_tensor *bias, const tsr_rng *rng)
 {
     if (m == NULL || x == NULL) return NULL;
-    if (tsr_tape_current() == NULL) return tsr_transformer_block_forward(m, x, rng, NULL);
+    if (tsr_tape_current() == NULL) return tsr_transformer_block_forward(m, x, bias, rng, NULL);
     struct again a = {.block = m, .draws = rng != NULL};
     if (rng != NULL) a.rng = *rng;
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *y = NULL, *again = tsr_from(TSR_DTYPE_U8, TSR_SHAPE(sizeof a), &a);
-    if (again != NULL) tsr_recompute(run, NULL, TSR_TENSORS(x, again), &y, 1);
+    tsr_tensors inputs = TSR_TENSORS(x, again, bias);
+    if (bias == NULL) inputs.n = 2;
+    if (again != NULL) tsr_recompute(run, NULL, inputs, &y, 1);
     return tsr_scope_return(&scope, y);
 }

@@ -1,6 +1,6 @@
 /*
- * models: modules (named trees of parameters), the layers of vision transformers, backbones (ViT),
- * projection heads.
+ * models: modules (named trees of parameters), the layers of vision transformers, backbones (ViT,
+ * Swin), projection heads.
  *
  *   tsr_vit_config config;
  *   tsr_vit_config_find("vit_small", &config);
@@ -47,8 +47,9 @@ typedef struct tsr_module {
 
 /* How a parameter starts. */
 typedef struct tsr_init {
-    enum { TSR_INIT_CONSTANT = 0, TSR_INIT_UNIFORM, TSR_INIT_TRUNC_NORMAL } kind;
-    double value; /* the constant, b of U(-b, b), or the deviation s of N(0, s^2) cut at +-2 */
+    enum { TSR_INIT_CONSTANT = 0, TSR_INIT_UNIFORM, TSR_INIT_TRUNC_NORMAL, TSR_INIT_NOT } kind;
+    double value; /* the constant, b of U(-b, b), or the deviation s of N(0, s^2) cut at +-2. NOT: a
+                     buffer that keeps the values that it was made with */
 } tsr_init;
 
 #define TSR_INIT_CONSTANT(v)     ((tsr_init){TSR_INIT_CONSTANT, v})
@@ -77,6 +78,12 @@ TSR_API tsr_tensor *tsr_module_parameter(tsr_module *m, const char *name, tsr_sh
 /* State without gradient, filled with value now and by tsr_module_initialize(). */
 TSR_API tsr_tensor *tsr_module_buffer(tsr_module *m, const char *name, tsr_dtype dtype,
                                       tsr_shape shape, double value);
+/* State that follows from the module's shape, as an index into a table: tsr_module_initialize()
+ * leaves it alone. The module holds value, which it returns. */
+TSR_API tsr_tensor *tsr_module_constant(tsr_module *m, const char *name, tsr_tensor *value);
+/* Holds t, which is no state (in no list, no file) and can be made again, for later calls. */
+TSR_API void tsr_module_keep(tsr_module *m, const char *name, tsr_tensor *t);
+TSR_API tsr_tensor *tsr_module_kept(const tsr_module *m, const char *name); /* NULL: is not */
 /* Gives child (a struct that begins with a tsr_module) to m, and returns it. One child may have
  * several names: its parameters then count once, under the first. A name may have dots in it. On
  * failure child is freed unless it has another owner. */
@@ -250,20 +257,47 @@ TSR_API tsr_mlp *tsr_mlp_new(int64_t dim, int64_t hidden, double drop, tsr_dtype
 TSR_API tsr_mlp *tsr_mlp_new_gated(int64_t dim, int64_t hidden, double drop, tsr_dtype dtype);
 TSR_API tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x, const tsr_rng *rng);
 
+/*
+ * Relative position bias (Shaw et al. 2018; Liu et al. 2021, equation 4; Bao et al. 2022, appendix D):
+ * what a head adds to q k^T of two tokens depends on the rows and columns between them. The tokens
+ * are those of a window of rows x columns, with class_token after one that has no place: T in all.
+ */
+typedef struct tsr_relative_grid {
+    int64_t rows, columns; /* 0: there is no bias */
+    bool class_token;
+} tsr_relative_grid;
+
+/* Registered in a module: relative_position_bias_table [(2 rows - 1) (2 columns - 1), heads], with
+ * class_token 3 rows more: from the class token, to it, to itself; relative_position_index I64
+ * [T, T], the row of the table for each two tokens. */
+typedef struct tsr_relative_position {
+    tsr_relative_grid grid;
+    tsr_tensor *table, *index;
+} tsr_relative_position;
+/* Both NULL, and owner has failed, where grid is not of 1 to 64 rows and columns. */
+TSR_API tsr_relative_position tsr_relative_position_new(tsr_module *owner, tsr_relative_grid grid,
+                                                        int64_t heads, tsr_init init);
+/* The bias [heads, T, T] for tokens of rows x columns: where these are not its own, the table is
+ * resized bilinearly (as transformers does for BEiT). NULL where p has no table. */
+TSR_API tsr_tensor *tsr_relative_position_bias(const tsr_relative_position *p, int64_t rows,
+                                               int64_t columns);
+
 /* Multi-head self-attention (Vaswani et al. 2017, section 3.2.2) with dropout of the attention's
  * weights and of the result; children qkv, proj, attn_drop, proj_drop. Two places. */
 typedef struct tsr_attention {
     tsr_module module;
     int64_t heads;
+    tsr_relative_position position; /* tables NULL without; a caller makes the bias of it */
     tsr_linear_layer *qkv, *proj;
     tsr_dropout_layer *attn_drop, *proj_drop;
 } tsr_attention;
 TSR_API tsr_attention *tsr_attention_new(int64_t dim, int64_t heads, bool qkv_bias,
                                          double attn_drop, double proj_drop, tsr_dtype dtype);
-/* x [B, T, D] -> [B, T, D]. weights, if not NULL, receives softmax(q k^T / sqrt(D / heads)),
- * [B, heads, T, T], before dropout and without gradient. */
-TSR_API tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, const tsr_rng *rng,
-                                          tsr_tensor **weights);
+/* x [..., T, D] -> [..., T, D]. bias, added to q k^T / sqrt(D / heads), stretches to [..., heads, T,
+ * T]; NULL: none. weights, if not NULL, receives softmax of the sum, [..., heads, T, T], before
+ * dropout and without gradient. */
+TSR_API tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_tensor *bias,
+                                          const tsr_rng *rng, tsr_tensor **weights);
 
 /*
  * x + d(gamma_1 attn(norm1(x))), then x + d(gamma_2 mlp(norm2(x))) (Dosovitskiy et al. 2021,
@@ -284,22 +318,25 @@ typedef struct tsr_transformer_block_config {
     int64_t dim, heads, hidden; /* hidden: of the MLP */
     bool gated;                 /* the MLP is tsr_mlp_new_gated() */
     bool qkv_bias;
-    double drop_path;   /* probability that a sample skips a branch in training */
-    double drop;        /* dropout in the MLP and of the attention's result */
-    double attn_drop;   /* dropout of the attention's weights */
-    double layer_scale; /* initial gamma; 0: none */
-    double eps;         /* of the layer norms; 0: 1e-6 */
+    double drop_path;           /* probability that a sample skips a branch in training */
+    double drop;                /* dropout in the MLP and of the attention's result */
+    double attn_drop;           /* dropout of the attention's weights */
+    double layer_scale;         /* initial gamma; 0: none */
+    double eps;                 /* of the layer norms; 0: 1e-6 */
+    tsr_relative_grid relative; /* attn has a position of this grid */
+    tsr_init relative_init;
     tsr_dtype dtype;
 } tsr_transformer_block_config;
 TSR_API tsr_transformer_block *
 tsr_transformer_block_new(const tsr_transformer_block_config *config);
-/* x [B, T, D] -> [B, T, D]. weights as above, may be NULL. */
+/* x [B, T, D] -> [B, T, D]. bias and weights as above, may be NULL. */
 TSR_API tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_tensor *x,
-                                                  const tsr_rng *rng, tsr_tensor **weights);
-/* The same, keeping of it for backward x alone: the block runs again there (Chen et al. 2016, arXiv
- * 1604.06174). Values and gradients have the same bits. */
+                                                  tsr_tensor *bias, const tsr_rng *rng,
+                                                  tsr_tensor **weights);
+/* The same, keeping of it for backward x and bias alone: the block runs again there (Chen et al.
+ * 2016, arXiv 1604.06174). Values and gradients have the same bits. */
 TSR_API tsr_tensor *tsr_transformer_block_recomputed(const tsr_transformer_block *m, tsr_tensor *x,
-                                                     const tsr_rng *rng);
+                                                     tsr_tensor *bias, const tsr_rng *rng);
 
 /* ------------------------------------------------------------------ backbones ----------------- */
 
@@ -451,6 +488,59 @@ TSR_API tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, in
 /* The attention of the last block, [B, heads, 1 + N, 1 + N], without gradient, in evaluation
  * (get_last_selfattention). */
 TSR_API tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images);
+
+/* ------------------------------------------------------------------ Swin ---------------------- */
+
+enum { TSR_SWIN_STAGES = 8 };
+
+typedef struct tsr_swin_config {
+    int64_t image_size; /* pixels a side; sets the windows' sizes and shifts; 0: 224 */
+    int64_t patch_size; /* 0: 4 */
+    int64_t channels;   /* 0: 3 */
+    int64_t dim;        /* of the first stage; each has twice that of the one before */
+    int stages;
+    int64_t depths[TSR_SWIN_STAGES], heads[TSR_SWIN_STAGES];
+    int64_t window;   /* tokens a side; 0: 7 */
+    double mlp_ratio; /* 0: 4 */
+    bool qkv_bias;
+    double drop_path; /* of the last block; the others rise to it linearly from 0 */
+    bool masked;      /* has masked_embed, and takes masks */
+    double eps;       /* of the layer norms; 0: 1e-6 */
+    tsr_dtype dtype;
+} tsr_swin_config;
+
+/* "swin_tiny", "swin_small", "swin_base", "swin_large": patch 4, 224 pixels, window 7, qkv bias.
+ * ARGUMENT for others. */
+TSR_API tsr_status tsr_swin_config_find(const char *name, tsr_swin_config *config);
+
+/*
+ * Shifted-window transformer (Liu et al. 2021, arXiv 2103.14030, with the masking of the iBOT
+ * authors' models/swin_transformer.py). A stage whose side at image_size is not above the window
+ * has windows of that side, unshifted; other maps are padded to whole windows. Parameters
+ * masked_embed [1, dim]; children patch_embed.proj, .norm, layers.s.blocks.j, layers.s.downsample.
+ * reduction, .norm, norm. TSR_BLOCK_PLACES places a block.
+ *
+ * As a backbone: tokens are those of the last stage, D = dim 2^(stages - 1), the class feature
+ * their mean. A cell of a mask is such a token: the patches under it become masked_embed, after
+ * patch_embed.norm. tsr_backbone_intermediate() norms the blocks of the last stage.
+ */
+typedef struct tsr_swin {
+    union {
+        tsr_module module;
+        tsr_backbone backbone;
+    };
+    tsr_swin_config config;                                  /* with its defaults filled in */
+    int64_t window[TSR_SWIN_STAGES], shift[TSR_SWIN_STAGES]; /* shift: of every second block */
+    tsr_tensor *masked_embed;
+    tsr_conv_layer *patch_embed;
+    tsr_norm_layer *patch_norm, *norm;
+    tsr_linear_layer *reduction[TSR_SWIN_STAGES]; /* after the stage; NULL after the last one */
+    tsr_norm_layer *reduction_norm[TSR_SWIN_STAGES];
+    tsr_module *masks; /* keeps the shifted windows' masks, one a size of map */
+    tsr_transformer_block *blocks[];
+} tsr_swin;
+
+TSR_API tsr_swin *tsr_swin_new(const tsr_swin_config *config);
 
 /* ------------------------------------------------------------------ heads --------------------- */
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum item_kind { PARAMETER, BUFFER, CHILD };
+enum item_kind { PARAMETER, BUFFER, CHILD, KEPT };
 
 struct tsr_module_item {
     char name[TSR_MODULE_NAME];
@@ -97,6 +97,33 @@ tsr_tensor *tsr_module_buffer(tsr_module *m, const char *name, tsr_dtype dtype, 
                               double value)
 {
     return add_tensor(m, name, BUFFER, dtype, shape, TSR_INIT_CONSTANT(value));
+}
+
+tsr_tensor *tsr_module_constant(tsr_module *m, const char *name, tsr_tensor *value)
+{
+    struct tsr_module_item *item = value == NULL ? NULL : add_item(m, name, BUFFER);
+    if (item == NULL) {
+        m->failed = true;
+        return NULL;
+    }
+    item->init.kind = TSR_INIT_NOT;
+    item->tensor = tsr_tensor_hold(value);
+    return value;
+}
+
+void tsr_module_keep(tsr_module *m, const char *name, tsr_tensor *t)
+{
+    struct tsr_module_item *item = t == NULL ? NULL : add_item(m, name, KEPT);
+    if (item != NULL) item->tensor = tsr_tensor_hold(t);
+}
+
+tsr_tensor *tsr_module_kept(const tsr_module *m, const char *name)
+{
+    for (int i = 0; i < m->n_items; i++) {
+        if (m->items[i].kind == KEPT && strcmp(m->items[i].name, name) == 0)
+            return m->items[i].tensor;
+    }
+    return NULL;
 }
 
 void *tsr_module_child(tsr_module *m, const char *name, void *child)
@@ -318,6 +345,8 @@ void tsr_module_entry_initialize(const tsr_module_entry *e, uint64_t seed)
         break;
     case TSR_INIT_TRUNC_NORMAL:
         tsr_fill_trunc_normal(e->tensor, rng, 0.0, v, -2.0, 2.0);
+        break;
+    case TSR_INIT_NOT:
         break;
     }
 }

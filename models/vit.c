@@ -2,7 +2,7 @@
  * Vision transformer: Dosovitskiy et al. 2021, "An image is worth 16x16 words", with the masking
  * and the position interpolation of the iBOT authors' models/vision_transformer.py.
  */
-#include "models/models.h"
+#include "models/renew.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -237,31 +237,20 @@ static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_vit_opt
     return tsr_scope_return(&scope, x);
 }
 
-/* Ends a scope of which only x goes on, in a new one. */
-static tsr_tensor *renew(tsr_scope *scope, tsr_tensor *x)
-{
-    tsr_tensor *held = tsr_tensor_hold(x);
-    tsr_scope_close(scope, TSR_NO_TENSORS);
-    *scope = tsr_scope_open();
-    x = tsr_tensor_borrow(held);
-    tsr_tensor_release(&held);
-    return x;
-}
-
 static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x,
                          const tsr_backbone_options *options)
 {
     tsr_rng own;
     const tsr_rng *rng = place(options, i, &own);
-    if (m->backbone.recompute) return tsr_transformer_block_recomputed(m->blocks[i], x, rng);
-    return tsr_transformer_block_forward(m->blocks[i], x, rng, NULL);
+    if (m->backbone.recompute) return tsr_transformer_block_recomputed(m->blocks[i], x, NULL, rng);
+    return tsr_transformer_block_forward(m->blocks[i], x, NULL, rng, NULL);
 }
 
 /* Blocks 0 .. n; each block's input dies as soon as nothing needs it. */
 static tsr_tensor *blocks(const tsr_vit *m, tsr_scope *scope, int64_t n, tsr_tensor *x,
                           const tsr_backbone_options *options)
 {
-    for (int64_t i = 0; i < n; i++) x = renew(scope, block(m, i, x, options));
+    for (int64_t i = 0; i < n; i++) x = tsr_scope__renew(scope, block(m, i, x, options));
     return x;
 }
 
@@ -319,7 +308,7 @@ tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images)
     int64_t last = m->config.depth - 1;
     x = blocks(m, &scope, last, x, NULL);
     x = tsr_norm_forward(m->blocks[last]->norm1, x);
-    tsr_attention_forward(m->blocks[last]->attn, x, NULL, &weights);
+    tsr_attention_forward(m->blocks[last]->attn, x, NULL, NULL, &weights);
     weights = drop_registers(m, drop_registers(m, weights, 2), 3);
     tsr_recording_set(was);
     return tsr_module_leave(&scope, weights);

@@ -225,7 +225,7 @@ static tsr_tensor *encode(const tsr_vit *vit, tsr_tensor *images, tsr_tensor *vi
     tsr_tensor *cls = tsr_expand(vit->cls_token, TSR_SHAPE(batch, 1, dim));
     x = tsr_concat(TSR_TENSORS(cls, x), 1);
     for (int64_t i = 0; i < vit->config.depth; i++) {
-        x = tsr_transformer_block_forward(vit->blocks[i], x, NULL, NULL);
+        x = tsr_transformer_block_forward(vit->blocks[i], x, NULL, NULL, NULL);
     }
     return tsr_module_leave(&scope, tsr_norm_forward(vit->norm, x));
 }
@@ -245,7 +245,7 @@ static tsr_tensor *decode(const struct mae *m, tsr_tensor *latent, tsr_tensor *m
     x = tsr_concat(TSR_TENSORS(tsr_slice(x, 1, 0, 1, 1), patches), 1);
     x = tsr_add(x, m->decoder_pos_embed);
     for (int64_t i = 0; i < m->o->decoder_depth; i++) {
-        x = tsr_transformer_block_forward(m->decoder_blocks[i], x, NULL, NULL);
+        x = tsr_transformer_block_forward(m->decoder_blocks[i], x, NULL, NULL, NULL);
     }
     x = tsr_norm_forward(m->decoder_norm, x);
     x = tsr_gather_rows(tsr_flatten(tsr_tokens_patches(x), 0, 1), masked);

@@ -168,34 +168,6 @@ static void test_vit__has_the_published_number_of_parameters(void **state)
     }
 }
 
-/* The strings of the array "key": [...] in constants.json, each looked up in state. */
-static void compare_names(const char *key, const tsr_module *m)
-{
-    char path[1024], quoted[64], *text = NULL;
-    snprintf(path, sizeof path, "%s/constants.json", getenv("TSR_GOLDEN"));
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t room = 0;
-    assert_true(getdelim(&text, &room, '\0', f) > 0);
-    fclose(f);
-    snprintf(quoted, sizeof quoted, "\"%s\": [", key);
-    char *at = strstr(strstr(text, "\"state_dict_names\""), quoted);
-    assert_non_null(at);
-    char *end = strchr(at, ']');
-    int64_t n = 0;
-    for (at = strchr(at + strlen(key) + 2, '"'); at != NULL && at < end; at = strchr(at + 1, '"')) {
-        char *close = strchr(at + 1, '"');
-        *close = '\0';
-        assert_non_null(tsr_module_find(m, at + 1));
-        at = close;
-        n++;
-    }
-    free(text);
-    tsr_module_list *state = tsr_module_state(m);
-    assert_int_equal(state->n, n);
-    tsr_module_list_free(&state);
-}
-
 static void test_vit__has_the_names_of_the_authors(void **state)
 {
     (void)state;
