@@ -241,6 +241,7 @@ int cli_evaluation_run(cli_evaluation *e, const char *checkpoint);
 
 int cli_attention(int argc, char **argv);
 int cli_data_pack(int argc, char **argv); /* pack.c */
+int cli_cluster(int argc, char **argv);
 int cli_data(int argc, char **argv);
 int cli_diff_recipe(int argc, char **argv);
 int cli_export(int argc, char **argv);

@@ -5,6 +5,7 @@ static const cli_command commands[] = {
     CLI_RECIPE_COMMANDS,
     {"plan", "what a run will take: memory, arithmetic, time", cli_plan},
     {"data", "what a data set is, and what a recipe makes of its images", cli_data},
+    {"cluster", "what prototypes are worth: unsupervised classification", cli_cluster},
     {"features", "write the embeddings of images", cli_features},
     {"attention", "draw where the class token looks in an image", cli_attention},
     {"import", "make a checkpoint of a network trained elsewhere", cli_import},

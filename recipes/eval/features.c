@@ -232,6 +232,94 @@ tsr_backbone *tsr_backbone_untrained(const tsr_backbone *like, uint64_t seed)
     return m;
 }
 
+/* ---- a head, and its prototypes ---- */
+
+/* The shape of a matrix of the checkpoint; all 0 where there is no such matrix. */
+static tsr_shape matrix(const tsr_checkpoint *c, const char *prefix, const char *name)
+{
+    char full[256];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const tsr_checkpoint_entry *e = tsr_checkpoint_find(c, full);
+    return e != NULL && e->shape.ndim == 2 ? e->shape : TSR_SHAPE(0, 0);
+}
+
+static bool has(const tsr_checkpoint *c, const char *prefix, const char *name)
+{
+    char full[256];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    return tsr_checkpoint_find(c, full) != NULL;
+}
+
+/* What the shapes in the file say of a head; loading compares all of them. */
+static tsr_head_config head_of(const tsr_checkpoint *c, const char *prefix)
+{
+    bool normed = has(c, prefix, "mlp.1.weight"), single = has(c, prefix, "mlp.weight");
+    tsr_shape first = matrix(c, prefix, single ? "mlp.weight" : "mlp.0.weight");
+    tsr_shape last = matrix(c, prefix, "last_layer.weight_v");
+    tsr_shape patch = matrix(c, prefix, "last_layer2.weight_v");
+    tsr_head_config config = {.dim = first.size[1],
+                              .hidden = first.size[0],
+                              .out_dim = last.size[0],
+                              .bottleneck = last.size[1],
+                              .patch_out_dim = patch.size[0],
+                              .layers = single ? 1 : 0,
+                              .patch_layer = TSR_PATCH_LAYER_SEPARATE};
+    if (normed) {
+        config.norm = has(c, prefix, "mlp.1.running_mean") ? TSR_NORM_BATCH : TSR_NORM_LAYER;
+    }
+    if (patch.size[0] == 0) config.patch_layer = TSR_PATCH_LAYER_NONE;
+    while (!single) {
+        char name[64];
+        snprintf(name, sizeof name, "mlp.%" PRId64 ".weight", (normed ? 3 : 2) * config.layers);
+        if (matrix(c, prefix, name).size[0] == 0) break;
+        config.layers++;
+    }
+    return config;
+}
+
+tsr_head *tsr_head_load(tsr_checkpoint *c, const char *weights)
+{
+    char prefix[128];
+    if (find_prefix(c, weights, prefix) != TSR_STATUS_OK) return NULL;
+    char *slash = strchr(prefix, '/');
+    snprintf(slash, sizeof prefix - (size_t)(slash - prefix), "/head.");
+    tsr_head_config config = head_of(c, prefix);
+    if (config.layers == 0 || config.out_dim == 0) {
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "the checkpoint has no head with prototypes (%slast_layer.weight_v): recipes ibot "
+                 "and dino make one",
+                 prefix);
+        return NULL;
+    }
+    tsr_head *m = tsr_head_new(&config);
+    if (m == NULL) return NULL;
+    if (tsr_module_load(c, prefix, &m->module) != TSR_STATUS_OK) tsr_module_free(&m);
+    if (m == NULL) return NULL;
+    tsr_module_train(&m->module, false);
+    tsr_module_freeze(&m->module);
+    return m;
+}
+
+tsr_tensor *tsr_head_assign(const tsr_head *m, tsr_tensor *x)
+{
+    enum { ROWS = 1024 };
+    int64_t n = tsr_tensor_size(x, 0);
+    tsr_tensor *assigned = tsr_empty(TSR_DTYPE_I64, TSR_SHAPE(n));
+    bool was = tsr_recording_set(false);
+    for (int64_t at = 0; at < n && assigned != NULL; at += ROWS) {
+        int64_t end = at + ROWS < n ? at + ROWS : n;
+        tsr_scope scope = tsr_scope_open();
+        tsr_tensor *z = tsr_head_project(m, tsr_slice(x, 0, at, end, 1));
+        tsr_tensor *largest = tsr_argmax(tsr_head_class_logits(m, z), -1, false);
+        tsr_tensor *rows = tsr_slice(assigned, 0, at, end, 1);
+        if (largest != NULL && rows != NULL) tsr_tensor_copy(rows, largest);
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+        if (tsr_status_get() != TSR_STATUS_OK) assigned = NULL;
+    }
+    tsr_recording_set(was);
+    return assigned;
+}
+
 /* ---- a few images of a data set, spread evenly over it ---- */
 
 static tsr_dataset *take_part(tsr_dataset *whole, int64_t n)

@@ -35,6 +35,14 @@ TSR_API tsr_backbone *tsr_backbone_load(tsr_checkpoint *c, const char *weights);
  */
 TSR_API tsr_status tsr_backbone_adopt(tsr_module *network, const tsr_train_options *train,
                                       tsr_checkpoint *c, const char *weights);
+/*
+ * The projection head beside that backbone, of its shape in the file, in evaluation mode, without gradients; weights as above.
+ * ARGUMENT: there is none (not every recipe has prototypes).
+ */
+TSR_API tsr_head *tsr_head_load(tsr_checkpoint *c, const char *weights);
+/* Which prototype each image's class token is nearest to: x f32 [N, D] -> I64 [N], the largest of the head's K logits, the
+ * first of equals. */
+TSR_API tsr_tensor *tsr_head_assign(const tsr_head *m, tsr_tensor *x);
 /* A network of the same shape as it was before any training: what features are worth that learnt nothing. */
 TSR_API tsr_backbone *tsr_backbone_untrained(const tsr_backbone *like, uint64_t seed);
 

@@ -90,7 +90,7 @@ static int remove_run(void **state)
 
 static const char *const commands[] = {
     "pretrain ibot", "plan ibot", "data ibot", "knn",         "linear", "features", "attention",
-    "inspect",       "gradcheck", "recipes",   "diff-recipe", "import", "export"};
+    "inspect",       "gradcheck", "recipes",   "diff-recipe", "import", "export",   "cluster"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* ---- help ---- */
@@ -426,6 +426,37 @@ static void test_cli__features_are_the_librarys(void **state)
     for (const char *p = names; *p != '\0'; p++) n += *p == '\n';
     assert_int_equal(n, 16);
     tsr_safetensors_close(&file);
+}
+
+static void test_cli__cluster_prints_what_the_library_finds(void **state)
+{
+    (void)state;
+    tsr_features test = library_features("test", &(tsr_extract_options){0});
+    tsr_checkpoint *c = open_run();
+    tsr_head *head = tsr_head_load(c, NULL);
+    tsr_cluster_result want;
+    tsr_cluster_evaluate(tsr_head_assign(head, test.x), test.labels, &want);
+    assert_ok();
+    assert_run("cluster $d/run --data $d/data --threads 1", 0);
+    assert_says("16 images (IDX); ");
+    assert_says("of 4 classes");
+    const char *const rows[] = {"accuracy (Hungarian), %", "adjusted Rand index, %",
+                                "normalized mutual information, %", "Fowlkes-Mallows index, %"};
+    const double wanted[] = {want.accuracy, want.ari, want.nmi, want.fmi};
+    for (int i = 0; i < 4; i++) {
+        double got;
+        assert_int_equal(row_numbers(rows[i], &got, 1), 1);
+        assert_true(fabs(got - 100.0 * wanted[i]) <= 0.0051);
+    }
+    tsr_module_free(&head);
+    tsr_checkpoint_close(&c);
+    assert_run("cluster $d/run --data $d/data --split train --images 9 --weights student", 0);
+    assert_says("9 images (IDX); ");
+    assert_says("backbone of the student");
+    make_folder("unlabelled");
+    write_jpeg("unlabelled/a.jpg", 20, 20, 100);
+    assert_run("cluster $d/run --data $d/unlabelled --split train", 1);
+    assert_says("has no labels");
 }
 
 /* Its pixels, size and mean brightness. */
@@ -796,6 +827,7 @@ int main(void)
         tsr_test(test_cli__linear_prints_the_best_rate),
         tsr_test(test_cli__logistic_prints_the_best_penalty),
         tsr_test(test_cli__features_are_the_librarys),
+        tsr_test(test_cli__cluster_prints_what_the_library_finds),
         tsr_test(test_cli__attention_draws_each_head),
         tsr_test(test_cli__data_draws_views_and_masks),
         tsr_test(test_cli__data_lists_damaged_images),

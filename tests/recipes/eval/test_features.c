@@ -118,6 +118,66 @@ static void test_features__refuses_what_is_incomplete(void **state)
     tsr_module_free(&teacher);
 }
 
+/* A head of each kind is what it was, and puts images where its logits are largest. */
+static void test_features__loads_heads(void **state)
+{
+    (void)state;
+    static const tsr_head_config configs[] = {
+        {.dim = DIM, .out_dim = 24, .hidden = 12, .bottleneck = 6},
+        {.dim = DIM,
+         .out_dim = 24,
+         .hidden = 12,
+         .bottleneck = 6,
+         .patch_out_dim = 7,
+         .patch_layer = TSR_PATCH_LAYER_SEPARATE,
+         .norm_last_layer = true},
+        {.dim = DIM,
+         .out_dim = 24,
+         .hidden = 12,
+         .bottleneck = 6,
+         .layers = 2,
+         .norm = TSR_NORM_BATCH,
+         .patch_layer = TSR_PATCH_LAYER_NONE},
+        {.dim = DIM, .out_dim = 24, .bottleneck = 6, .layers = 1},
+        {.dim = DIM,
+         .out_dim = 24,
+         .hidden = 12,
+         .bottleneck = 6,
+         .layers = 4,
+         .norm = TSR_NORM_LAYER},
+    };
+    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++) {
+        tsr_head *head = tsr_head_new(&configs[i]);
+        tsr_module_initialize(&head->module, 5);
+        tsr_module_train(&head->module, false);
+        tsr_checkpoint_writer *w = tsr_checkpoint_create(file_path("checkpoint-00000001.tsr"));
+        put_options(w);
+        tsr_module_list *all = tsr_module_state(&head->module);
+        for (int64_t k = 0; k < all->n; k++) {
+            char name[256];
+            snprintf(name, sizeof name, "teacher/head.%s", all->at[k].name);
+            tsr_checkpoint_put_tensor(w, name, all->at[k].tensor);
+        }
+        tsr_checkpoint_commit(&w);
+        tsr_module_list_free(&all);
+        tsr_checkpoint *c = tsr_checkpoint_open(file_path("checkpoint-00000001.tsr"));
+        tsr_head *loaded = tsr_head_load(c, NULL);
+        assert_ok();
+        tsr_tensor *x = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(2050, DIM)); /* more than two parts */
+        tsr_fill_normal(x, tsr_rng_make(6, 0, 0, 0), 0.0, 1.0);
+        bool was = tsr_recording_set(false);
+        tsr_tensor *logits = tsr_head_class_logits(head, tsr_head_project(head, x));
+        assert_same(tsr_head_class_logits(loaded, tsr_head_project(loaded, x)), logits);
+        assert_same(tsr_head_assign(loaded, x), tsr_argmax(logits, -1, false));
+        tsr_recording_set(was);
+        assert_null(tsr_head_load(c, "student"));
+        assert_failed(TSR_STATUS_ARGUMENT, "no head with prototypes (student/head.");
+        tsr_module_free(&loaded);
+        tsr_module_free(&head);
+        tsr_checkpoint_close(&c);
+    }
+}
+
 /* Images of the training part by the evaluation view: f32 [n, 3, SIZE, SIZE]. */
 static tsr_tensor *images_of(tsr_dataset *data)
 {
@@ -266,6 +326,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         files_test(test_features__loads_teacher_and_student),
         files_test(test_features__refuses_what_is_incomplete),
+        files_test(test_features__loads_heads),
         files_test(test_features__pools_tokens_as_the_authors),
         files_test(test_features__raw_pixels_are_the_views),
         files_test(test_features__a_part_is_spread_evenly),
