@@ -73,7 +73,9 @@ struct mae {
 static int views(const tsr_build *build, tsr_view_spec *specs, int max)
 {
     const struct options *o = build->options;
-    int64_t side = build->train->image_size / build->train->patch_size, n = side * side;
+    tsr_vit_config vit;
+    if (tsr_train_vit_config(build->train, &vit) != TSR_STATUS_OK) return -1;
+    int64_t side = vit.image_size / vit.patch_size, n = side * side;
     int64_t visible = (int64_t)((double)n * (1.0 - o->mask_ratio));
     (void)max;
     if (o->scale.n != 2 || visible < 1 || visible == n) {
@@ -90,7 +92,7 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
                                .flip_p = 0.5};
     /* A ratio that makes exactly n - visible masked patches of each image. */
     specs[0].mask = (tsr_mask_spec){.kind = TSR_MASK_RAND,
-                                    .patch = (int)build->train->patch_size,
+                                    .patch = (int)vit.patch_size,
                                     .n_ratios = 1,
                                     .ratio = {((double)(n - visible) + 0.5) / (double)n}};
     return 1;

@@ -4,9 +4,29 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+static tsr_backbone *new_swin(const tsr_train_options *train,
+                              const tsr_train_backbone_options *options)
+{
+    tsr_swin_config c;
+    if (tsr_train_swin_config(train, &c) != TSR_STATUS_OK) return NULL;
+    const char *lacks = options->layer_scale != 0.0 ? "LayerScale"
+                        : train->recompute_blocks   ? "--recompute-blocks"
+                                                    : NULL;
+    if (lacks != NULL) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--model: a swin is without %s, which a vit has", lacks);
+        return NULL;
+    }
+    c.masked = options->masked;
+    c.drop_path = options->drop_path;
+    c.dtype = options->dtype;
+    tsr_swin *swin = tsr_swin_new(&c);
+    return swin == NULL ? NULL : &swin->backbone;
+}
+
 tsr_backbone *tsr_train_backbone(const tsr_train_options *train,
                                  const tsr_train_backbone_options *options)
 {
+    if (tsr_train_is_swin(train)) return new_swin(train, options);
     tsr_vit_config c;
     if (tsr_train_vit_config(train, &c) != TSR_STATUS_OK) return NULL;
     c.masked = options->masked;
@@ -21,6 +41,11 @@ tsr_backbone *tsr_train_backbone(const tsr_train_options *train,
 
 int64_t tsr_train_token_size(const tsr_train_options *train)
 {
+    tsr_swin_config swin;
+    if (tsr_train_is_swin(train)) {
+        if (tsr_train_swin_config(train, &swin) != TSR_STATUS_OK) return 0;
+        return swin.patch_size << (swin.stages - 1);
+    }
     tsr_vit_config c;
     return tsr_train_vit_config(train, &c) == TSR_STATUS_OK ? c.patch_size : 0;
 }
@@ -96,8 +121,34 @@ static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const str
     return vit == NULL ? NULL : &vit->backbone;
 }
 
+static tsr_backbone *swin_of_checkpoint(const tsr_train_options *train, const struct weights *w)
+{
+    tsr_swin_config c;
+    if (tsr_train_swin_config(train, &c) != TSR_STATUS_OK) return NULL;
+    bool fits = has(w, "patch_embed.proj.weight", TSR_SHAPE(c.dim, 3, c.patch_size, c.patch_size));
+    for (int s = 0; s < c.stages && fits; s++) {
+        int64_t dim = c.dim << s, hidden = (int64_t)((double)dim * c.mlp_ratio);
+        for (int64_t j = 0; j < c.depths[s] && fits; j++) {
+            char name[64];
+            snprintf(name, sizeof name, "layers.%d.blocks.%" PRId64 ".mlp.fc2.weight", s, j);
+            fits = has(w, name, TSR_SHAPE(dim, hidden));
+        }
+    }
+    if (!fits) {
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "the checkpoint has no backbone %s* of the swin that its options describe (dim "
+                 "%" PRId64 ", %" PRId64 " blocks in the third stage, patch %" PRId64 ")",
+                 w->prefix, c.dim, c.depths[2], c.patch_size);
+        return NULL;
+    }
+    c.masked = find(w, "masked_embed") != NULL;
+    tsr_swin *swin = tsr_swin_new(&c);
+    return swin == NULL ? NULL : &swin->backbone;
+}
+
 tsr_backbone *tsr_train_backbone_of_checkpoint(const tsr_train_options *train,
                                                const tsr_checkpoint *c, const char *prefix)
 {
+    if (tsr_train_is_swin(train)) return swin_of_checkpoint(train, &(struct weights){c, prefix});
     return vit_of_checkpoint(train, &(struct weights){c, prefix});
 }

@@ -205,19 +205,24 @@ const char *tsr_option_text(const tsr_option *option, const void *options,
 
 static const tsr_option train_table[] = {
     {"model", TSR_OPTION_CHOICE, AT(model), "vit_small", 0, 0,
-     "vit_tiny vit_small vit_base vit_large",
-     "vit_tiny (5.5 M parameters), vit_small (21.7 M), vit_base (85.8 M) or vit_large (303 M)",
+     "vit_tiny vit_small vit_base vit_large swin_tiny swin_small swin_base swin_large",
+     "vit_tiny (5.5 M parameters), vit_small (21.7 M), vit_base (85.8 M), vit_large (303 M), "
+     "swin_tiny (27.5 M), swin_small (48.8 M), swin_base (86.7 M) or swin_large (195 M)",
      "main_ibot.py --arch"},
     {"image-size", TSR_OPTION_INT, AT(image_size), "224", 8, 4096, NULL,
      "pixels a side of the global crops", "loader.py DataAugmentationiBOT"},
-    {"patch-size", TSR_OPTION_INT, AT(patch_size), "16", 1, 256, NULL,
-     "pixels a side of a patch token", "main_ibot.py --patch_size"},
-    {"dim", TSR_OPTION_INT, AT(dim), "0", 0, 8192, NULL, "width of the tokens; 0: the model's",
-     NULL},
-    {"depth", TSR_OPTION_INT, AT(depth), "0", 0, 256, NULL, "number of blocks; 0: the model's",
-     NULL},
-    {"heads", TSR_OPTION_INT, AT(heads), "0", 0, 256, NULL, "attention heads; 0: the model's",
-     NULL},
+    {"patch-size", TSR_OPTION_INT, AT(patch_size), "0", 0, 256, NULL,
+     "pixels a side of a patch; 0: the model's, 16 of vit, 4 of swin (whose tokens, and masks' "
+     "cells, are of 8 patches a side)",
+     "main_ibot.py --patch_size"},
+    {"window", TSR_OPTION_INT, AT(window), "7", 1, 32, NULL,
+     "swin: tokens a side of a window of attention; 7 or 14", "main_ibot.py --window_size"},
+    {"dim", TSR_OPTION_INT, AT(dim), "0", 0, 8192, NULL,
+     "width of the tokens, of swin in its first stage; 0: the model's", NULL},
+    {"depth", TSR_OPTION_INT, AT(depth), "0", 0, 256, NULL,
+     "number of blocks; 0: the model's. swin has 2, 2, depth - 6 and 2", NULL},
+    {"heads", TSR_OPTION_INT, AT(heads), "0", 0, 256, NULL,
+     "attention heads, of swin in its first stage; 0: the model's", NULL},
     {"mlp-ratio", TSR_OPTION_DOUBLE, AT(mlp_ratio), "4", 0.1, 64, NULL,
      "hidden width of a block's MLP, relative to dim", "vision_transformer.py"},
     {"epochs", TSR_OPTION_INT, AT(epochs), "100", 1, 1e6, NULL, "passes over the images",
@@ -280,15 +285,60 @@ tsr_status tsr_train_whole_batch(const tsr_train_options *train, const char *wha
                     train->micro_batch, what);
 }
 
+static const char *model_of(const tsr_train_options *train, char model[TSR_OPTION_TEXT])
+{
+    int n = (int)(sizeof train_table / sizeof train_table[0]);
+    return tsr_option_text(tsr_option_find(train_table, n, "model"), train, model);
+}
+
+bool tsr_train_is_swin(const tsr_train_options *train)
+{
+    char model[TSR_OPTION_TEXT];
+    return strncmp(model_of(train, model), "swin_", 5) == 0;
+}
+
+tsr_status tsr_train_swin_config(const tsr_train_options *train, tsr_swin_config *config)
+{
+    char model[TSR_OPTION_TEXT];
+    tsr_swin_config c;
+    if (tsr_swin_config_find(model_of(train, model), &c) != TSR_STATUS_OK) return tsr_status_get();
+    c.image_size = train->image_size;
+    c.patch_size = train->patch_size > 0 ? train->patch_size : 4;
+    c.window = train->window;
+    c.mlp_ratio = train->mlp_ratio;
+    if (train->dim > 0) c.dim = train->dim;
+    if (train->depth > 0) c.depths[2] = train->depth - 6;
+    for (int s = 0; train->heads > 0 && s < c.stages; s++) c.heads[s] = train->heads << s;
+    int64_t token = c.patch_size << (c.stages - 1);
+    if (c.depths[2] < 1) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--depth: got %" PRId64 ", expected 7 or more for %s",
+                        train->depth, model);
+    }
+    if (c.dim % c.heads[0] != 0) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--heads: %" PRId64 " does not divide --dim %" PRId64,
+                        c.heads[0], c.dim);
+    }
+    if (c.image_size % token != 0) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--image-size: %" PRId64 " is no multiple of %" PRId64
+                        ", the pixels of a token of %s with --patch-size %" PRId64,
+                        c.image_size, token, model, c.patch_size);
+    }
+    *config = c;
+    return TSR_STATUS_OK;
+}
+
 tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *config)
 {
     char model[TSR_OPTION_TEXT];
-    int n = (int)(sizeof train_table / sizeof train_table[0]);
-    tsr_option_text(tsr_option_find(train_table, n, "model"), train, model);
+    model_of(train, model);
+    if (tsr_train_is_swin(train)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT, "--model %s: this wants a vit", model);
+    }
     tsr_vit_config c;
     if (tsr_vit_config_find(model, &c) != TSR_STATUS_OK) return tsr_status_get();
     c.image_size = train->image_size;
-    c.patch_size = train->patch_size;
+    c.patch_size = train->patch_size > 0 ? train->patch_size : 16;
     c.mlp_ratio = train->mlp_ratio;
     if (train->dim > 0) c.dim = train->dim;
     if (train->depth > 0) c.depth = train->depth;

@@ -49,7 +49,7 @@ TSR_API const char *tsr_option_text(const tsr_option *option, const void *option
 /* Options of any training run: model, optimizer, schedules, batch. */
 typedef struct tsr_train_options {
     int model; /* index in the choices of --model */
-    int64_t image_size, patch_size, dim, depth, heads;
+    int64_t image_size, patch_size, window, dim, depth, heads;
     double mlp_ratio;
     int64_t epochs, batch, micro_batch;
     bool recompute_blocks;
@@ -71,6 +71,10 @@ TSR_API const tsr_option *tsr_train_option_table(int *n);
 TSR_API tsr_status tsr_train_whole_batch(const tsr_train_options *train, const char *what);
 /* The backbone that model, image-size, patch-size, dim, depth, heads and mlp-ratio ask for. ARGUMENT where they do not fit. */
 TSR_API tsr_status tsr_train_vit_config(const tsr_train_options *train, tsr_vit_config *config);
+/* Is --model one of swin? Then these, and window, ask for this backbone: dim is of the first stage, heads too, and both double
+ * from stage to stage; depth is of all stages, of which all but the third have two blocks. */
+TSR_API bool tsr_train_is_swin(const tsr_train_options *train);
+TSR_API tsr_status tsr_train_swin_config(const tsr_train_options *train, tsr_swin_config *config);
 
 /* What a recipe adds to the options of its backbone. */
 typedef struct tsr_train_backbone_options {

@@ -169,17 +169,19 @@ tsr_status tsr_trial__fit(const tsr_trial_run *run, tsr_train_options *train, ts
     double allowed = 0.95 * train->memory_budget * gib;
     bool recompute = train->recompute_blocks;
     int64_t micro = fit_micro(run, train, allowed, recompute, trial);
-    if (micro == 0 && tsr_status_get() == TSR_STATUS_OK && !recompute) {
+    if (micro == 0 && tsr_status_get() == TSR_STATUS_OK && !recompute &&
+        !tsr_train_is_swin(train)) {
         recompute = true;
         micro = fit_micro(run, train, allowed, recompute, trial);
     }
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     if (micro == 0) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
-                        "--memory-budget %g: one image at a time, with blocks recomputed, wants "
+                        "--memory-budget %g: one image at a time%s wants "
                         "%.3g GiB, of which the images of --batch %" PRId64
                         " take %.3g; take a smaller --model, --batch or larger budget",
-                        train->memory_budget, trial->reserved / 0.95 / gib, train->batch,
+                        train->memory_budget, recompute ? ", with blocks recomputed," : "",
+                        trial->reserved / 0.95 / gib, train->batch,
                         (double)train->batch * trial->image / gib);
     }
     train->micro_batch = micro < train->batch ? micro : 0;
