@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const tsr_recipe tsr_recipe__beit, tsr_recipe__dino, tsr_recipe__dvae, tsr_recipe__ibot,
-    tsr_recipe__mae, tsr_recipe__simsiam, tsr_recipe__supervised;
+extern const tsr_recipe tsr_recipe__beit, tsr_recipe__dino, tsr_recipe__dvae, tsr_recipe__finetune,
+    tsr_recipe__ibot, tsr_recipe__mae, tsr_recipe__simsiam, tsr_recipe__supervised;
 
 static const tsr_recipe *const all[] = {
     &tsr_recipe__ibot, &tsr_recipe__dino, &tsr_recipe__mae,        &tsr_recipe__simsiam,
-    &tsr_recipe__beit, &tsr_recipe__dvae, &tsr_recipe__supervised,
+    &tsr_recipe__beit, &tsr_recipe__dvae, &tsr_recipe__supervised, &tsr_recipe__finetune,
 };
 enum { RECIPES = sizeof all / sizeof all[0] };
 

@@ -23,29 +23,39 @@ static inline void write_file(const char *name, const void *data, size_t n)
     fclose(f);
 }
 
+/* The two IDX files of a part ("train", "fashion/t10k"): images [n, side, side], labels [n]. */
+static inline void write_idx_part(const char *part, const uint8_t *images, const uint8_t *labels,
+                                  int n, int side)
+{
+    size_t pixels = (size_t)n * (size_t)side * (size_t)side;
+    uint8_t head[16] = {0, 0, 8, 3, 0, 0, (uint8_t)(n >> 8), (uint8_t)n};
+    head[11] = head[15] = (uint8_t)side;
+    uint8_t *file = malloc(16 + pixels);
+    char name[64];
+    memcpy(file, head, 16);
+    memcpy(file + 16, images, pixels);
+    snprintf(name, sizeof name, "%s-images-idx3-ubyte", part);
+    write_file(name, file, 16 + pixels);
+    file[3] = 1;
+    memcpy(file + 8, labels, (size_t)n);
+    snprintf(name, sizeof name, "%s-labels-idx1-ubyte", part);
+    write_file(name, file, 8 + (size_t)n);
+    free(file);
+}
+
 /* n noisy grey images, whose brightness is the class. */
 static inline void write_part(const char *part, int n, uint64_t seed)
 {
     enum { PIXELS = LABELLED_SIDE * LABELLED_SIDE };
-    static uint8_t images[16 + LABELLED_MAX * PIXELS], labels[8 + LABELLED_MAX];
-    const uint8_t image_head[16] = {
-        0, 0, 8, 3, 0, 0, 0, (uint8_t)n, 0, 0, 0, LABELLED_SIDE, 0, 0, 0, LABELLED_SIDE};
-    const uint8_t label_head[8] = {0, 0, 8, 1, 0, 0, 0, (uint8_t)n};
-    memcpy(images, image_head, sizeof image_head);
-    memcpy(labels, label_head, sizeof label_head);
+    static uint8_t images[LABELLED_MAX * PIXELS], labels[LABELLED_MAX];
     tsr_rng rng = tsr_rng_make(seed, 0, 0, 0);
     for (int i = 0; i < n; i++) {
         int class = i % LABELLED_CLASSES;
-        labels[8 + i] = (uint8_t) class;
-        for (int p = 0; p < PIXELS; p++) {
-            images[16 + i * PIXELS + p] = (uint8_t)(20 + 60 * class + tsr_rng_below(&rng, 40));
-        }
+        labels[i] = (uint8_t) class;
+        for (int p = 0; p < PIXELS; p++)
+            images[i * PIXELS + p] = (uint8_t)(20 + 60 * class + tsr_rng_below(&rng, 40));
     }
-    char name[64];
-    snprintf(name, sizeof name, "%s-images-idx3-ubyte", part);
-    write_file(name, images, (size_t)(16 + n * PIXELS));
-    snprintf(name, sizeof name, "%s-labels-idx1-ubyte", part);
-    write_file(name, labels, (size_t)(8 + n));
+    write_idx_part(part, images, labels, n, LABELLED_SIDE);
 }
 
 static inline int make_folder(void **state)
