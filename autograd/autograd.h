@@ -90,8 +90,8 @@ static inline tsr_bf16 tsr_bf16_from_f32(float x)
         float f;
         uint32_t u;
     } v = {.f = x};
-    if ((v.u & 0x7fffffffu) > 0x7f800000u) return (tsr_bf16){(uint16_t)((v.u >> 16) | 0x40u)};
-    return (tsr_bf16){(uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16)};
+    const uint32_t rounded = (v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16, nan = (v.u >> 16) | 0x40u;
+    return (tsr_bf16){(uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? nan : rounded)};
 }
 
 TSR_API size_t tsr_dtype_size(tsr_dtype dtype);      /* bytes of one element */
@@ -187,6 +187,9 @@ TSR_API tsr_tensor *tsr_tensor_view(tsr_tensor *t, tsr_shape shape, const int64_
                                     int64_t offset);
 /* t itself where it is contiguous, else a contiguous copy. */
 TSR_API tsr_tensor *tsr_tensor_packed(tsr_tensor *t);
+/* t itself where it is of that type, else a converted copy (as tsr_tensor_copy() converts) whose dimensions lie in memory in
+ * the order of t's, without gaps. Not recorded. */
+TSR_API tsr_tensor *tsr_tensor_converted(tsr_tensor *t, tsr_dtype dtype);
 /* Copies src into dst (same shape; any strides; converts between types, f64 -> f32 -> bf16 to nearest; integers saturate,
  * NaN becomes 0 in them; bool: not 0). The two must not overlap. */
 TSR_API tsr_status tsr_tensor_copy(tsr_tensor *dst, tsr_tensor *src);
@@ -313,6 +316,9 @@ typedef struct tsr_op {
     void (*definition)(const void *block, tsr_tensors inputs, tsr_tensor **outputs);
     /* What of the block is not told by the shapes of inputs and outputs; ends with {0}. NULL: nothing. */
     const tsr_field *fields;
+    /* Fused ops: backward computes in f32 where tensors are bf16. It then sees f32 copies of the inputs, of what is saved and
+     * of grad_outputs, and each of its results is rounded to the type of its input. */
+    bool widens;
 } tsr_op;
 
 /*

@@ -339,7 +339,25 @@ static bool saved_are_unmodified(const tsr_node *node)
     return true;
 }
 
-static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor *const *grad_outputs,
+/* The op's own backward, of bf16 tensors in f32 where it asks for that. grad_outputs is the caller's to change. */
+static void plain_backward(const tsr_walk *walk, const tsr_node *node, tsr_tensor **grad_outputs,
+                           tsr_tensor **grad_inputs)
+{
+    for (int o = 0; o < node->n_outputs; o++) {
+        tsr_tensor *g = grad_outputs[o];
+        grad_outputs[o] = tsr_node__widened(node, g);
+        if (g != NULL && grad_outputs[o] == NULL) return;
+    }
+    node->op->backward(node, grad_outputs, grad_inputs);
+    for (int i = 0; node->op->widens && i < node->n_inputs; i++) {
+        if (grad_inputs[i] == NULL || !tsr_walk__needs(walk, node->input_slots[i])) continue;
+        tsr_dtype dtype = walk->tape->variables[node->input_slots[i]].dtype;
+        if (dtype != TSR_DTYPE_BF16) continue;
+        grad_inputs[i] = tsr_tensor_converted(grad_inputs[i], dtype);
+    }
+}
+
+static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor **grad_outputs,
                           tsr_tensor **grad_inputs)
 {
     if (!saved_are_unmodified(node)) return false;
@@ -347,7 +365,7 @@ static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor *const *gra
     if (walk->create_graph && node->op->definition != NULL) {
         backward_through_definition(walk, node, grad_outputs, grad_inputs);
     } else {
-        node->op->backward(node, grad_outputs, grad_inputs);
+        plain_backward(walk, node, grad_outputs, grad_inputs);
     }
     node->walk = NULL;
     if (tsr_status_get() != TSR_STATUS_OK) return false;

@@ -85,9 +85,16 @@ double tsr_tensor_get(const tsr_tensor *t, int64_t i)
     do {                                                                                           \
         D *d = (D *)dst->data + at[0];                                                             \
         const S *s = (const S *)src->data + at[1];                                                 \
-        for (int64_t i = 0; i < n; i++) {                                                          \
-            const S x = s[i * ss];                                                                 \
-            d[i * ds] = (expression);                                                              \
+        if (ds == 1 && ss == 1) {                                                                  \
+            for (int64_t i = 0; i < n; i++) {                                                      \
+                const S x = s[i];                                                                  \
+                d[i] = (expression);                                                               \
+            }                                                                                      \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < n; i++) {                                                      \
+                const S x = s[i * ss];                                                             \
+                d[i * ds] = (expression);                                                          \
+            }                                                                                      \
         }                                                                                          \
     } while (0)
 
@@ -171,16 +178,18 @@ tsr_status tsr_tensor_fill(tsr_tensor *dst, double value)
     return TSR_STATUS_OK;
 }
 
-#define ADD_PIECE(T)                                                                               \
+#define ADD_PIECE(T, sum)                                                                          \
     do {                                                                                           \
         T *d = (T *)dst->data + at[0];                                                             \
         const T *s = (const T *)src->data + at[1];                                                 \
         if (ds == 1 && ss == 1) {                                                                  \
-            for (int64_t i = 0; i < n; i++) d[i] += s[i];                                          \
+            for (int64_t i = 0; i < n; i++) d[i] = sum(d[i], s[i]);                                \
         } else {                                                                                   \
-            for (int64_t i = 0; i < n; i++) d[i * ds] += s[i * ss];                                \
+            for (int64_t i = 0; i < n; i++) d[i * ds] = sum(d[i * ds], s[i * ss]);                 \
         }                                                                                          \
     } while (0)
+#define SUM(a, b)      ((a) + (b))
+#define SUM_BF16(a, b) tsr_bf16_from_f32(tsr_bf16_to_f32(a) + tsr_bf16_to_f32(b))
 
 static void add_piece(const tsr_tensor *dst, const tsr_tensor *src, const tsr_loop *loop,
                       int64_t piece)
@@ -188,9 +197,11 @@ static void add_piece(const tsr_tensor *dst, const tsr_tensor *src, const tsr_lo
     int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(loop, piece, at);
     int64_t ds = loop->stride[0][loop->ndim - 1], ss = loop->stride[1][loop->ndim - 1];
     if (dst->dtype == TSR_DTYPE_F32) {
-        ADD_PIECE(float);
+        ADD_PIECE(float, SUM);
     } else if (dst->dtype == TSR_DTYPE_F64) {
-        ADD_PIECE(double);
+        ADD_PIECE(double, SUM);
+    } else if (dst->dtype == TSR_DTYPE_BF16) {
+        ADD_PIECE(tsr_bf16, SUM_BF16);
     } else {
         for (int64_t i = 0; i < n; i++) {
             double x = load(dst->dtype, dst->data, at[0] + i * ds);

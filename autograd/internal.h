@@ -121,6 +121,8 @@ tsr_tensor *tsr_tape__record_always(const tsr_op *op, const void *block, tsr_ten
 /* Forgets the nodes from index n on. */
 void tsr_tape__truncate(tsr_tape *tape, int64_t n);
 void tsr_node__release(tsr_node *node);
+/* t as backward of the node's op wants to see it: tsr_op.widens. */
+tsr_tensor *tsr_node__widened(const tsr_node *node, tsr_tensor *t);
 bool tsr_anomaly__on(void);
 
 /* ---- trace.c ---- */

@@ -404,16 +404,22 @@ const void *tsr_node_block(const tsr_node *node)
     return node->block;
 }
 
+tsr_tensor *tsr_node__widened(const tsr_node *node, tsr_tensor *t)
+{
+    bool widens = node->op->widens && t != NULL && t->dtype == TSR_DTYPE_BF16;
+    return widens ? tsr_tensor_converted(t, TSR_DTYPE_F32) : t;
+}
+
 tsr_tensor *tsr_node_saved(const tsr_node *node, int i)
 {
     assert(i >= 0 && i < node->n_saved);
-    return node->saved[i];
+    return tsr_node__widened(node, node->saved[i]);
 }
 
 tsr_tensor *tsr_node_input(const tsr_node *node, int i)
 {
     assert(i >= 0 && i < node->n_kept && "only a fused op's node keeps its inputs");
-    return node->kept[i];
+    return tsr_node__widened(node, node->kept[i]);
 }
 
 bool tsr_node_wants(const tsr_node *node, int i)

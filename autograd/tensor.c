@@ -230,6 +230,26 @@ tsr_tensor *tsr_tensor_packed(tsr_tensor *t)
     return copy != NULL && tsr_tensor_copy(copy, t) == TSR_STATUS_OK ? copy : NULL;
 }
 
+tsr_tensor *tsr_tensor_converted(tsr_tensor *t, tsr_dtype dtype)
+{
+    if (t == NULL || t->dtype == dtype) return t;
+    tsr_shape memory = t->shape;
+    int order[TSR_MAX_DIMS];
+    for (int i = 0; i < t->shape.ndim; i++) {
+        int j = i;
+        for (; j > 0 && t->strides[order[j - 1]] < t->strides[i]; j--) order[j] = order[j - 1];
+        order[j] = i;
+    }
+    int64_t strides[TSR_MAX_DIMS], stride = 1;
+    for (int i = t->shape.ndim - 1; i >= 0; i--) {
+        memory.size[i] = t->shape.size[order[i]];
+        strides[order[i]] = stride;
+        stride *= memory.size[i];
+    }
+    tsr_tensor *copy = tsr_tensor_view(tsr_empty(dtype, memory), t->shape, strides, 0);
+    return copy != NULL && tsr_tensor_copy(copy, t) == TSR_STATUS_OK ? copy : NULL;
+}
+
 tsr_tensor *tsr_detach(tsr_tensor *t)
 {
     return t == NULL ? NULL : tsr_tensor_view(t, t->shape, t->strides, 0);

@@ -43,4 +43,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call, .kink = near_zero},
     {"empty", 1, 1, {{{2, {3, 0}}}}, call},
 };
-TSR_SAMPLES(abs, samples);
+TSR_SAMPLES_BF16(abs, samples);

@@ -47,4 +47,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call},
     {"empty", 1, 1, {{{2, {3, 0}}}}, call},
 };
-TSR_SAMPLES(affine, samples);
+TSR_SAMPLES_BF16(affine, samples);

@@ -70,4 +70,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call, .kink = near_a_bound},
     {"empty", 1, 1, {{{2, {3, 0}}}}, call},
 };
-TSR_SAMPLES(clamp, samples);
+TSR_SAMPLES_BF16(clamp, samples);

@@ -102,4 +102,4 @@ static const tsr_sample samples[] = {
      call,
      &(const int){0}},
 };
-TSR_SAMPLES(concat, samples);
+TSR_SAMPLES_BF16(concat, samples);

@@ -29,4 +29,4 @@ static const tsr_sample samples[] = {
     {"already", 1, 1, {{{1, {5}}}}, call},
     {"empty", 1, 1, {{{2, {0, 3}}}}, call},
 };
-TSR_SAMPLES(contiguous, samples);
+TSR_SAMPLES_BF16(contiguous, samples);

@@ -1,8 +1,10 @@
 /*
  * loss[...] = -sum_j t_j log softmax(x)_j, x and t [..., K]. With p = softmax(x), T = sum_j t_j (1 for a distribution):
  * dx = g (T p - t), since d log p_j / dx_i = delta_ij - p_i; dt = -g log p. Backward keeps the maximum and the sum of each
- * row and T, and computes p again from x.
+ * row and T, and computes p again from x. Where x or t are bf16 the loss is f32.
  */
+#include "ops/elementwise.h"
+#include "ops/half.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -10,7 +12,16 @@
 
 static bool shape_rule(tsr_tensor *x, tsr_tensor *target)
 {
-    if (!tsr_rows__same("cross_entropy_soft", "logits", x, "target", target)) return false;
+    static const char name[] = "cross_entropy_soft";
+    /* Either may be bf16 where the other is f32. */
+    tsr_dtype type = tsr_tensor_dtype(x), of_target = tsr_tensor_dtype(target);
+    bool mixed = (type == TSR_DTYPE_BF16 && of_target == TSR_DTYPE_F32) ||
+                 (type == TSR_DTYPE_F32 && of_target == TSR_DTYPE_BF16);
+    if (!tsr_elementwise__takes(name, "logits", x) ||
+        (!mixed && !tsr_rows__dtype_fits(name, "target", target, "logits", type)) ||
+        !tsr_rows__shapes_equal(name, "logits", x, "target", target)) {
+        return false;
+    }
     if (tsr_tensor_ndim(x) > 0) return true;
     tsr_fail(TSR_STATUS_SHAPE, "cross_entropy_soft: logits is a scalar, expected [..., K]");
     return false;
@@ -18,6 +29,7 @@ static bool shape_rule(tsr_tensor *x, tsr_tensor *target)
 
 static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *t, tsr_tensor **stats)
 {
+    if (x == NULL || t == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_shape shape = tsr_tensor_shape(x);
     tsr_rows r = tsr_rows__of(shape);
@@ -71,18 +83,19 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
     (void)block;
-    tsr_tensor *product = tsr_mul(in.at[1], tsr_log_softmax(in.at[0], -1));
+    tsr_tensor *product = tsr_mul(tsr_half__cast(in.at[1]), tsr_log_softmax(in.at[0], -1));
     outputs[0] = tsr_neg(tsr_sum(product, (const int[]){-1}, 1, false));
 }
 
 static const tsr_op op = {
-    .name = "cross_entropy_soft", .backward = backward, .definition = definition};
+    .name = "cross_entropy_soft", .backward = backward, .definition = definition, .widens = true};
 
 tsr_tensor *tsr_cross_entropy_soft(tsr_tensor *logits, tsr_tensor *target)
 {
     if (logits == NULL || target == NULL || !shape_rule(logits, target)) return NULL;
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *stats = NULL, *loss = forward(logits, target, &stats);
+    tsr_tensor *stats = NULL, *loss = NULL;
+    loss = forward(tsr_half__widened(logits), tsr_half__widened(target), &stats);
     loss =
         tsr_record(&op, NULL, TSR_TENSORS(logits, target), TSR_TENSORS(stats), TSR_TENSORS(loss));
     return tsr_scope_return(&scope, loss);
@@ -101,4 +114,4 @@ static const tsr_sample samples[] = {
     {"one row", 2, 1, {{{1, {5}}}, {{1, {5}}, 0.0, 1.0}}, call},
     {"no rows", 2, 1, {{{2, {0, 5}}}, {{2, {0, 5}}}}, call},
 };
-TSR_SAMPLES(cross_entropy_soft, samples);
+TSR_SAMPLES_BF16(cross_entropy_soft, samples);

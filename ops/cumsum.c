@@ -3,9 +3,9 @@
  */
 #include "autograd/loop.h"
 #include "ops/dims.h"
-#include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/ops.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 struct cumsum {
@@ -71,7 +71,8 @@ static const tsr_op op = {
 
 static tsr_tensor *cumsum(tsr_tensor *x, const struct cumsum *s)
 {
-    tsr_tensor *y = tsr_elementwise__like(op.name, x);
+    if (x == NULL || !tsr_rows__is_real(op.name, "x", x)) return NULL;
+    tsr_tensor *y = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
     if (y == NULL) return NULL;
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *packed = tsr_tensor_packed(x);

@@ -43,4 +43,4 @@ static const tsr_sample samples[] = {
     {"scalar", 2, 1, {{{0}}, {{2, {2, 3}}, 0.5, 2.0}}, call},
     {"empty", 2, 1, {{{2, {0, 3}}}, {{1, {3}}, 0.5, 2.0}}, call},
 };
-TSR_SAMPLES(div, samples);
+TSR_SAMPLES_BF16(div, samples);

@@ -21,26 +21,29 @@ static bool is_kept(const struct drop_path *s, int64_t row)
     return tsr_rng_uniform(&rng) + (1.0 - s->p) >= 1.0;
 }
 
+#define DROP(T, S, read, write)                                                                    \
+    for (int64_t k = at; k < at + n; k++) {                                                        \
+        ((S *)yd)[k] = write(kept ? read(((const S *)xd)[k]) / (T)keep : (T)0);                    \
+    }
+
 static void forward(tsr_tensor *y, tsr_tensor *x, const struct drop_path *s)
 {
     int64_t numel = tsr_tensor_numel(x), rows = tsr_tensor_size(x, 0);
     int64_t width = numel > 0 ? numel / rows : 0, parts = (width + PART - 1) / PART;
     double keep = 1.0 - s->p;
-    bool f32 = tsr_tensor_dtype(x) == TSR_DTYPE_F32;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
     const void *xd = tsr_tensor_data(x);
     void *yd = tsr_tensor_data_mut(y);
     TSR_PARALLEL_FOR(p, rows * parts, numel, {
         int64_t row = p / parts, first = p % parts * PART, at = row * width + first;
         int64_t n = width - first < PART ? width - first : PART;
         bool kept = is_kept(s, row);
-        if (f32) {
-            const float *from = (const float *)xd + at;
-            float *to = (float *)yd + at;
-            for (int64_t k = 0; k < n; k++) to[k] = kept ? from[k] / (float)keep : 0.0f;
+        if (dtype == TSR_DTYPE_F32) {
+            DROP(float, float, TSR_ELEMENT_AS_IS, TSR_ELEMENT_AS_IS)
+        } else if (dtype == TSR_DTYPE_F64) {
+            DROP(double, double, TSR_ELEMENT_AS_IS, TSR_ELEMENT_AS_IS)
         } else {
-            const double *from = (const double *)xd + at;
-            double *to = (double *)yd + at;
-            for (int64_t k = 0; k < n; k++) to[k] = kept ? from[k] / keep : 0.0;
+            DROP(float, tsr_bf16, tsr_bf16_to_f32, tsr_bf16_from_f32)
         }
     });
 }
@@ -87,4 +90,4 @@ static const tsr_sample samples[] = {
     {"all", 1, 1, {{{1, {5}}}}, call, &(const double){1.0}},
     {"empty", 1, 1, {{{2, {0, 3}}}}, call, &(const double){0.5}},
 };
-TSR_SAMPLES(drop_path, samples);
+TSR_SAMPLES_BF16(drop_path, samples);

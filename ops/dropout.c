@@ -15,10 +15,10 @@ struct dropout {
 
 enum { PART = 4096 }; /* elements that share one generator: a multiple of Philox's four */
 
-#define DROP(T)                                                                                    \
+#define DROP(T, S, read, write)                                                                    \
     for (int64_t k = 0; k < n; k++) {                                                              \
         bool kept = (double)tsr_rng_u32(&rng) >= threshold;                                        \
-        ((T *)yd)[at + k] = kept ? ((const T *)xd)[at + k] * (T)scale : (T)0;                      \
+        ((S *)yd)[at + k] = write(kept ? read(((const S *)xd)[at + k]) * (T)scale : (T)0);         \
     }
 
 static void forward(tsr_tensor *y, tsr_tensor *x, const struct dropout *s)
@@ -27,7 +27,7 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct dropout *s)
     int64_t rows = tsr_tensor_ndim(x) > 0 ? tsr_tensor_size(x, 0) : 1;
     int64_t width = numel > 0 ? numel / rows : 0, parts = (width + PART - 1) / PART;
     double scale = 1.0 / (1.0 - s->p), threshold = s->p * 0x1p32;
-    bool f32 = tsr_tensor_dtype(x) == TSR_DTYPE_F32;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
     const void *xd = tsr_tensor_data(x);
     void *yd = tsr_tensor_data_mut(y);
     TSR_PARALLEL_FOR(p, rows * parts, 8 * numel, {
@@ -35,10 +35,12 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct dropout *s)
         int64_t n = width - first < PART ? width - first : PART;
         tsr_rng rng = tsr_rng_row(s->rng, row);
         rng.index += (uint32_t)(first / 4);
-        if (f32) {
-            DROP(float)
+        if (dtype == TSR_DTYPE_F32) {
+            DROP(float, float, TSR_ELEMENT_AS_IS, TSR_ELEMENT_AS_IS)
+        } else if (dtype == TSR_DTYPE_F64) {
+            DROP(double, double, TSR_ELEMENT_AS_IS, TSR_ELEMENT_AS_IS)
         } else {
-            DROP(double)
+            DROP(float, tsr_bf16, tsr_bf16_to_f32, tsr_bf16_from_f32)
         }
     });
 }
@@ -82,4 +84,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call, &(const double){0.5}},
     {"empty", 1, 1, {{{2, {0, 3}}}}, call, &(const double){0.5}},
 };
-TSR_SAMPLES(dropout, samples);
+TSR_SAMPLES_BF16(dropout, samples);

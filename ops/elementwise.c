@@ -4,8 +4,8 @@
 bool tsr_elementwise__takes(const char *op, const char *argument, const tsr_tensor *x)
 {
     tsr_dtype dtype = tsr_tensor_dtype(x);
-    if (dtype == TSR_DTYPE_F32 || dtype == TSR_DTYPE_F64) return true;
-    tsr_fail(TSR_STATUS_DTYPE, "%s: %s is %s, expected f32 or f64", op, argument,
+    if (tsr_dtype_is_float(dtype)) return true;
+    tsr_fail(TSR_STATUS_DTYPE, "%s: %s is %s, expected f32, f64 or bf16", op, argument,
              tsr_dtype_name(dtype));
     return false;
 }

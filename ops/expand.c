@@ -50,4 +50,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call, &(const tsr_shape){2, {2, 3}}},
     {"to nothing", 1, 1, {{{2, {1, 3}}}}, call, &(const tsr_shape){2, {0, 3}}},
 };
-TSR_SAMPLES(expand, samples);
+TSR_SAMPLES_BF16(expand, samples);

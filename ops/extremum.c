@@ -5,9 +5,9 @@
 #include "ops/extremum.h"
 #include "autograd/loop.h"
 #include "ops/dims.h"
-#include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/ops.h"
+#include "ops/rows.h"
 
 enum { BLOCK = 64 }; /* columns at once */
 
@@ -79,7 +79,7 @@ static void find(tsr_tensor *y, tsr_tensor *x, int dim, bool largest, bool indic
 tsr_tensor *tsr_extremum__find(const char *op, tsr_tensor *x, int dim, bool keepdim, bool largest,
                                bool indices)
 {
-    if (x == NULL || !tsr_elementwise__takes(op, "x", x)) return NULL;
+    if (x == NULL || !tsr_rows__is_real(op, "x", x)) return NULL;
     tsr_shape shape = tsr_tensor_shape(x), reduced = shape;
     int d = tsr_dims__index(op, "dim", dim, shape.ndim);
     if (d < 0) return NULL;

@@ -34,4 +34,4 @@ static const tsr_sample samples[] = {
     {"one", 1, 1, {{{2, {3, 5}}}}, call, (const int[]){1, 1}},
     {"empty", 1, 1, {{{3, {2, 0, 5}}}}, call, (const int[]){0, 2}},
 };
-TSR_SAMPLES(flatten, samples);
+TSR_SAMPLES_BF16(flatten, samples);

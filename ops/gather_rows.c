@@ -95,4 +95,4 @@ static const tsr_sample samples[] = {
     {"no rows", 2, 1, {{{2, {4, 3}}}, {.shape = {1, {0}}, .below = 1}}, call},
     {"empty rows", 2, 1, {{{2, {4, 0}}}, {.shape = {1, {2}}, .below = 4}}, call},
 };
-TSR_SAMPLES(gather_rows, samples);
+TSR_SAMPLES_BF16(gather_rows, samples);

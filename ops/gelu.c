@@ -5,6 +5,7 @@
  * dx = dy (Phi(x) + x phi(x)), phi = Phi' the density; with tanh dx = dy (s + x s (1 - s) 2 u').
  */
 #include "ops/elementwise.h"
+#include "ops/half.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
@@ -23,9 +24,9 @@ static int64_t piece_length(int64_t numel, int64_t at)
 
 static tsr_tensor *forward(tsr_tensor *x, bool tanh)
 {
-    tsr_tensor *y = tsr_elementwise__like("gelu", x);
-    x = y != NULL ? tsr_tensor_packed(x) : NULL;
-    if (x == NULL) return NULL;
+    x = tsr_half__widened(tsr_tensor_packed(x));
+    tsr_tensor *y = x != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
+    if (y == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     const tsr_kernels *k = tsr_kernels__get(dtype);
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
@@ -62,7 +63,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
     const struct gelu *s = block;
-    tsr_tensor *x = in.at[0], *inner;
+    tsr_tensor *x = tsr_half__cast(in.at[0]), *inner;
     if (s->tanh) {
         tsr_tensor *cube = tsr_mul(tsr_mul(x, x), x);
         tsr_tensor *u = tsr_add(x, tsr_affine(cube, 0.044715, 0.0));
@@ -70,20 +71,22 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
     } else {
         inner = tsr_erf(tsr_affine(x, 0.707106781186547524401, 0.0));
     }
-    outputs[0] = tsr_mul(x, tsr_affine(inner, 0.5, 0.5));
+    tsr_tensor *y = tsr_mul(x, tsr_affine(inner, 0.5, 0.5));
+    outputs[0] = tsr_cast(y, tsr_tensor_dtype(in.at[0]));
 }
 
 static const tsr_op op = {.name = "gelu",
                           .block_size = sizeof(struct gelu),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .widens = true};
 
 tsr_tensor *tsr_gelu(tsr_tensor *x, bool tanh)
 {
-    if (x == NULL) return NULL;
+    if (x == NULL || !tsr_elementwise__takes("gelu", "x", x)) return NULL;
     struct gelu s = {tanh};
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *y = forward(x, tanh);
+    tsr_tensor *y = tsr_tensor_converted(forward(x, tanh), tsr_tensor_dtype(x));
     y = tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }
@@ -102,4 +105,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call},
     {"empty", 1, 1, {{{2, {3, 0}}}}, call, "tanh"},
 };
-TSR_SAMPLES(gelu, samples);
+TSR_SAMPLES_BF16(gelu, samples);

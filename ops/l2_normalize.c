@@ -3,6 +3,8 @@
  * the divisor is a constant and dx = dy / eps. Backward keeps |x| of each row.
  */
 #include "ops/dims.h"
+#include "ops/elementwise.h"
+#include "ops/half.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -62,23 +64,26 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
     const struct l2_normalize *s = block;
-    tsr_tensor *x = in.at[0], *squares = tsr_sum(tsr_mul(x, x), &s->dim, 1, true);
+    tsr_tensor *x = tsr_half__cast(in.at[0]), *squares = tsr_sum(tsr_mul(x, x), &s->dim, 1, true);
     tsr_tensor *least = tsr_scalar(tsr_tensor_dtype(x), s->eps * s->eps);
-    outputs[0] = tsr_div(x, tsr_sqrt(tsr_maximum(squares, least)));
+    tsr_tensor *y = tsr_div(x, tsr_sqrt(tsr_maximum(squares, least)));
+    outputs[0] = tsr_cast(y, tsr_tensor_dtype(in.at[0]));
 }
 
 static const tsr_op op = {.name = "l2_normalize",
                           .block_size = sizeof(struct l2_normalize),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .widens = true};
 
 tsr_tensor *tsr_l2_normalize(tsr_tensor *x, int dim, double eps)
 {
-    if (x == NULL || !tsr_rows__is_real(op.name, "x", x)) return NULL;
+    if (x == NULL || !tsr_elementwise__takes(op.name, "x", x)) return NULL;
     struct l2_normalize s = {tsr_dims__index(op.name, "dim", dim, tsr_tensor_ndim(x)), eps};
     if (s.dim < 0) return NULL;
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *norms = NULL, *y = forward(x, &s, &norms);
+    tsr_tensor *norms = NULL, *y = forward(tsr_half__widened(x), &s, &norms);
+    y = tsr_tensor_converted(y, tsr_tensor_dtype(x));
     y = tsr_record(&op, &s, TSR_TENSORS(x), TSR_TENSORS(norms), TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }
@@ -104,4 +109,4 @@ static const tsr_sample samples[] = {
     {"vector", 1, 1, {{{1, {5}}}}, call, &rows},
     {"empty", 1, 1, {{{2, {0, 5}}}}, call, &rows},
 };
-TSR_SAMPLES(l2_normalize, samples);
+TSR_SAMPLES_BF16(l2_normalize, samples);

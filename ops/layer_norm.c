@@ -7,6 +7,8 @@
  *   dx = s (h - mean h - xhat mean(h xhat)),   dw = sum over rows of dy xhat,   db = sum over rows of dy.
  * Backward needs m and s of each row. The sums over rows run by chunks of rows, which are then summed in order.
  */
+#include "ops/elementwise.h"
+#include "ops/half.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -18,7 +20,7 @@ struct layer_norm {
 
 static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
-    if (!tsr_rows__is_real("layer_norm", "x", x)) return false;
+    if (!tsr_elementwise__takes("layer_norm", "x", x)) return false;
     if (tsr_tensor_ndim(x) < 1) {
         tsr_fail(TSR_STATUS_SHAPE, "layer_norm: x is a scalar, expected [..., D]");
         return false;
@@ -32,6 +34,7 @@ static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps,
                            tsr_tensor **stats)
 {
+    if (x == NULL) return NULL;
     bool ok = true;
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
     tsr_dtype dtype = tsr_tensor_dtype(x);
@@ -94,12 +97,12 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
     const struct layer_norm *s = block;
     const int last[] = {-1};
-    tsr_tensor *c = tsr_sub(in.at[0], tsr_mean(in.at[0], last, 1, true));
+    tsr_tensor *x = tsr_half__cast(in.at[0]), *c = tsr_sub(x, tsr_mean(x, last, 1, true));
     tsr_tensor *variance = tsr_mean(tsr_mul(c, c), last, 1, true);
     tsr_tensor *y = tsr_mul(c, tsr_rsqrt(tsr_affine(variance, 1.0, s->eps)));
-    if (in.at[1] != NULL) y = tsr_mul(y, in.at[1]);
-    if (in.at[2] != NULL) y = tsr_add(y, in.at[2]);
-    outputs[0] = y;
+    if (in.at[1] != NULL) y = tsr_mul(y, tsr_half__cast(in.at[1]));
+    if (in.at[2] != NULL) y = tsr_add(y, tsr_half__cast(in.at[2]));
+    outputs[0] = tsr_cast(y, tsr_tensor_dtype(in.at[0]));
 }
 
 static const tsr_field fields[] = {TSR_FIELD(struct layer_norm, "eps", eps), {0}};
@@ -108,14 +111,18 @@ static const tsr_op op = {.name = "layer_norm",
                           .block_size = sizeof(struct layer_norm),
                           .backward = backward,
                           .definition = definition,
-                          .fields = fields};
+                          .fields = fields,
+                          .widens = true};
 
 tsr_tensor *tsr_layer_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps)
 {
     if (x == NULL || !shape_rule(x, weight, bias)) return NULL;
     struct layer_norm s = {eps};
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *stats = NULL, *y = forward(x, weight, bias, eps, &stats);
+    tsr_tensor *stats = NULL, *y = NULL;
+    y = forward(tsr_half__widened(x), tsr_half__widened(weight), tsr_half__widened(bias), eps,
+                &stats);
+    y = tsr_tensor_converted(y, tsr_tensor_dtype(x));
     y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_TENSORS(stats), TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }
@@ -135,4 +142,4 @@ static const tsr_sample samples[] = {
     {"no rows", 3, 1, {{{2, {0, 5}}}, {{1, {5}}}, {{1, {5}}}}, call},
     {"empty rows", 3, 1, {{{2, {3, 0}}}, {{1, {0}}}, {{1, {0}}}}, call},
 };
-TSR_SAMPLES(layer_norm, samples);
+TSR_SAMPLES_BF16(layer_norm, samples);

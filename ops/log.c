@@ -35,4 +35,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}, 0.2, 3.0}}, call},
     {"empty", 1, 1, {{{2, {3, 0}}, 0.2, 3.0}}, call},
 };
-TSR_SAMPLES(log, samples);
+TSR_SAMPLES_BF16(log, samples);

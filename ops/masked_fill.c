@@ -1,4 +1,5 @@
 /* y = value where the mask is set, else x: where(mask, value, x). */
+#include "ops/elementwise.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
 
@@ -6,11 +7,7 @@ tsr_tensor *tsr_masked_fill(tsr_tensor *x, tsr_tensor *mask, double value)
 {
     if (x == NULL || mask == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x), dtype_mask = tsr_tensor_dtype(mask);
-    if (dtype != TSR_DTYPE_F32 && dtype != TSR_DTYPE_F64) {
-        tsr_fail(TSR_STATUS_DTYPE, "masked_fill: x is %s, expected f32 or f64",
-                 tsr_dtype_name(dtype));
-        return NULL;
-    }
+    if (!tsr_elementwise__takes("masked_fill", "x", x)) return NULL;
     if (dtype_mask != TSR_DTYPE_BOOL && dtype_mask != TSR_DTYPE_U8) {
         tsr_fail(TSR_STATUS_DTYPE, "masked_fill: mask is %s, expected bool or u8",
                  tsr_dtype_name(dtype_mask));
@@ -40,4 +37,4 @@ static const tsr_sample samples[] = {
     {"scalar", 2, 1, {{{0}}, {{0}, .mask = true}}, call},
     {"empty", 2, 1, {{{2, {0, 3}}}, {{1, {3}}, .mask = true}}, call},
 };
-TSR_SAMPLES(masked_fill, samples);
+TSR_SAMPLES_BF16(masked_fill, samples);

@@ -8,7 +8,9 @@
  * with all threads; sizes alone decide, and the bits are the same either way.
  */
 #include "autograd/loop.h"
+#include "ops/elementwise.h"
 #include "ops/gemm.h"
+#include "ops/half.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
 #include "ops/samples.h"
@@ -28,7 +30,7 @@ static bool shape_rule(tsr_tensor *a, tsr_tensor *b, tsr_shape *out)
     char sa[TSR_SHAPE_TEXT], sb[TSR_SHAPE_TEXT];
     tsr_shape_text(tsr_tensor_shape(a), sa);
     tsr_shape_text(tsr_tensor_shape(b), sb);
-    if (!tsr_rows__is_real("matmul", "a", a) ||
+    if (!tsr_elementwise__takes("matmul", "a", a) ||
         !tsr_rows__dtype_fits("matmul", "b", b, "a", tsr_tensor_dtype(a))) {
         return false;
     }
@@ -127,10 +129,13 @@ tsr_tensor *tsr_matmul(tsr_tensor *a, tsr_tensor *b)
     if (a == NULL || b == NULL) return NULL;
     tsr_shape shape;
     if (!shape_rule(a, b, &shape)) return NULL;
-    tsr_tensor *r = tsr_empty(tsr_tensor_dtype(a), shape);
-    if (r == NULL) return NULL;
-    multiply(r, a, b);
-    return tsr_record(&op, NULL, TSR_TENSORS(a, b), TSR_TENSORS(a, b), TSR_TENSORS(r));
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *wide[2] = {tsr_half__widened(a), tsr_half__widened(b)}, *r = NULL;
+    if (wide[0] != NULL && wide[1] != NULL) r = tsr_empty(tsr_tensor_dtype(wide[0]), shape);
+    if (r != NULL) multiply(r, wide[0], wide[1]);
+    r = tsr_tensor_converted(r, tsr_tensor_dtype(a));
+    r = tsr_record(&op, NULL, TSR_TENSORS(a, b), TSR_TENSORS(a, b), TSR_TENSORS(r));
+    return tsr_scope_return(&scope, r);
 }
 
 static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
@@ -157,4 +162,4 @@ static const tsr_sample samples[] = {
     {"empty batch", 2, 1, {{{3, {0, 3, 5}}}, {{2, {5, 4}}}}, call},
     {"no rows", 2, 1, {{{2, {0, 5}}}, {{2, {5, 4}}}}, call},
 };
-TSR_SAMPLES(matmul, samples);
+TSR_SAMPLES_BF16(matmul, samples);

@@ -47,4 +47,4 @@ static const tsr_sample samples[] = {
     {"scalar", 2, 1, {{{0}}, {{2, {2, 3}}}}, call},
     {"empty", 2, 1, {{{2, {0, 3}}}, {{1, {3}}}}, call},
 };
-TSR_SAMPLES(maximum, samples);
+TSR_SAMPLES_BF16(maximum, samples);

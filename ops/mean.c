@@ -50,4 +50,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call, (const int[]){0, 0, 0, 0, 0}},
     {"empty rows", 1, 1, {{{2, {0, 3}}}}, call, (const int[]){1, 1, 0, 0, 0}},
 };
-TSR_SAMPLES(mean, samples);
+TSR_SAMPLES_BF16(mean, samples);

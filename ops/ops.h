@@ -2,6 +2,7 @@
  * ops: the operators. Each is one file, with its derivation; each records itself on the tape of its thread.
  *
  * For all of them: tensors are f32 or f64 unless said otherwise, both operands of one type; inputs may be strided views;
+ * docs/precision.md lists those that take bf16 too, and what they then compute in;
  * NULL in gives NULL out; a failure sets the sticky status with a message that names operator, argument, got and wanted.
  * Shapes are written with letters, `...` for any leading dimensions. dim -1 is the last dimension. Names and meanings
  * are PyTorch's where PyTorch has the operator.

@@ -10,7 +10,9 @@
  */
 #include "autograd/loop.h"
 #include "ops/gemm.h"
+#include "ops/half.h"
 #include "ops/ops.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 #include "ops/windows.h"
 
@@ -22,6 +24,7 @@ struct patch_embed {
     int64_t batch, channels, width;  /* width: D */
     int64_t patch[2], rows, columns; /* P and Q; H / P and W / Q */
     int64_t tokens, cells;           /* B N; C P Q */
+    tsr_dtype result;                /* of x and y: bf16, where it is computed in dtype f32 */
 };
 
 static void copy_patch(const struct patch_embed *s, int64_t token, void *image,
@@ -70,7 +73,8 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
     const struct patch_embed *s = tsr_node_block(node);
-    tsr_tensor *x = tsr_node_input(node, 0), *weight = tsr_tensor_packed(tsr_node_input(node, 1));
+    tsr_tensor *x = tsr_node_input(node, 0), *weight = tsr_node_input(node, 1);
+    weight = tsr_half__factor(tsr_tensor_packed(weight), s->result);
     const int64_t *g = tsr_tensor_strides(grad_outputs[0]);
     tsr_tensor *dy = tsr_tensor_packed(
         tsr_tensor_view(grad_outputs[0], TSR_SHAPE(s->batch, s->rows, s->columns, s->width),
@@ -103,22 +107,24 @@ static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outpu
 {
     const struct patch_embed *s = block;
     int64_t p = s->patch[0], q = s->patch[1];
-    tsr_tensor *x = tsr_slice(inputs.at[0], 2, 0, s->rows * p, 1);
+    tsr_tensor *x = tsr_slice(tsr_half__cast(inputs.at[0]), 2, 0, s->rows * p, 1);
     x = tsr_slice(x, 3, 0, s->columns * q, 1);
     x = tsr_reshape(x, TSR_SHAPE(s->batch, s->channels, s->rows, p, s->columns, q));
     x = tsr_permute(x, (const int[]){0, 2, 4, 1, 3, 5});
     x = tsr_reshape(x, TSR_SHAPE(s->tokens, s->cells));
-    tsr_tensor *weight = tsr_reshape(inputs.at[1], TSR_SHAPE(s->width, s->cells));
+    tsr_tensor *weight = tsr_half__cast(tsr_cast(inputs.at[1], s->result));
+    weight = tsr_reshape(weight, TSR_SHAPE(s->width, s->cells));
     tsr_tensor *y = tsr_matmul(x, tsr_transpose(weight, 0, 1));
-    if (inputs.at[2] != NULL) y = tsr_add(y, inputs.at[2]);
+    if (inputs.at[2] != NULL) y = tsr_add(y, tsr_half__cast(inputs.at[2]));
     y = tsr_reshape(y, TSR_SHAPE(s->batch, s->rows, s->columns, s->width));
-    outputs[0] = tsr_permute(y, (const int[]){0, 3, 1, 2});
+    outputs[0] = tsr_cast(tsr_permute(y, (const int[]){0, 3, 1, 2}), s->result);
 }
 
 static const tsr_op op = {.name = "patch_embed",
                           .block_size = sizeof(struct patch_embed),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .widens = true};
 
 static bool shapes_fit(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, struct patch_embed *s)
 {
@@ -160,12 +166,12 @@ static bool shapes_fit(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, stru
     return false;
 }
 
-tsr_tensor *tsr_patch_embed(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
+/* Of tensors of s->dtype. */
+static tsr_tensor *forward(const struct patch_embed *s, tsr_tensor *x, tsr_tensor *weight,
+                           tsr_tensor *bias)
 {
-    struct patch_embed s;
-    if (x == NULL || weight == NULL || !shapes_fit(x, weight, bias, &s)) return NULL;
-    tsr_tensor *patches = patches_of(&s, x), *packed = tsr_tensor_packed(weight);
-    tsr_tensor *rows = tsr_empty(s.dtype, TSR_SHAPE(s.batch, s.rows, s.columns, s.width));
+    tsr_tensor *patches = patches_of(s, x), *packed = tsr_tensor_packed(weight);
+    tsr_tensor *rows = tsr_empty(s->dtype, TSR_SHAPE(s->batch, s->rows, s->columns, s->width));
     if (patches == NULL || packed == NULL || rows == NULL) return NULL;
     if (bias != NULL) {
         tsr_tensor *repeated =
@@ -173,13 +179,35 @@ tsr_tensor *tsr_patch_embed(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
                             (const int64_t[]){0, 0, 0, tsr_tensor_strides(bias)[0]}, 0);
         if (repeated == NULL || tsr_tensor_copy(rows, repeated) != TSR_STATUS_OK) return NULL;
     }
-    tsr__gemm(s.dtype, s.tokens, s.width, s.cells, matrix(patches, s.cells, false),
-              matrix(packed, s.cells, true), bias != NULL ? 1.0 : 0.0,
-              (tsr_matrix){tsr_tensor_data_mut(rows), s.width, 1});
-    int64_t row = s.columns * s.width;
-    tsr_tensor *y = tsr_tensor_view(rows, TSR_SHAPE(s.batch, s.width, s.rows, s.columns),
-                                    (const int64_t[]){s.rows * row, 1, row, s.width}, 0);
-    return tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_NO_TENSORS, TSR_TENSORS(y));
+    tsr__gemm(s->dtype, s->tokens, s->width, s->cells, matrix(patches, s->cells, false),
+              matrix(packed, s->cells, true), bias != NULL ? 1.0 : 0.0,
+              (tsr_matrix){tsr_tensor_data_mut(rows), s->width, 1});
+    int64_t row = s->columns * s->width;
+    return tsr_tensor_view(rows, TSR_SHAPE(s->batch, s->width, s->rows, s->columns),
+                           (const int64_t[]){s->rows * row, 1, row, s->width}, 0);
+}
+
+tsr_tensor *tsr_patch_embed(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
+{
+    struct patch_embed s;
+    if (x == NULL || weight == NULL) return NULL;
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *wide[3] = {x, weight, bias}, *y = NULL;
+    bool ok = true;
+    s.result = tsr_tensor_dtype(x);
+    if (s.result == TSR_DTYPE_BF16) {
+        ok = tsr_rows__parameter_fits(op.name, "weight", weight, "x", s.result) &&
+             tsr_rows__parameter_fits(op.name, "bias", bias, "x", s.result);
+        wide[0] = tsr_half__widened(x);
+        wide[1] = ok ? tsr_half__factor(weight, s.result) : NULL;
+        wide[2] = tsr_half__widened(bias);
+        ok = ok && tsr_status_get() == TSR_STATUS_OK;
+    }
+    if (ok && shapes_fit(wide[0], wide[1], wide[2], &s)) {
+        y = tsr_tensor_converted(forward(&s, wide[0], wide[1], wide[2]), s.result);
+    }
+    y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_NO_TENSORS, TSR_TENSORS(y));
+    return tsr_scope_return(&scope, y);
 }
 
 static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
@@ -194,4 +222,4 @@ static const tsr_sample samples[] = {
     {"one patch", 3, 1, {{{4, {3, 1, 3, 3}}}, {{4, {2, 1, 3, 3}}}, {{1, {2}}}}, call},
     {"no samples", 3, 1, {{{4, {0, 3, 4, 4}}}, {{4, {2, 3, 2, 2}}}, {{1, {2}}}}, call},
 };
-TSR_SAMPLES(patch_embed, samples);
+TSR_SAMPLES_BF16(patch_embed, samples);

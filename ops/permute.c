@@ -60,4 +60,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call, (const int[]){0}},
     {"empty", 1, 1, {{{2, {0, 3}}}}, call, (const int[]){1, 0}},
 };
-TSR_SAMPLES(permute, samples);
+TSR_SAMPLES_BF16(permute, samples);

@@ -4,6 +4,7 @@
  */
 #include "ops/elementwise.h"
 #include "ops/ops.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 #include <math.h>
@@ -35,6 +36,8 @@ static const tsr_op op = {.name = "pow", .backward = backward};
 
 tsr_tensor *tsr_pow(tsr_tensor *a, tsr_tensor *b)
 {
+    /* Backward would multiply a rounded r by a logarithm: too coarse in bf16. */
+    if (a == NULL || b == NULL || !tsr_rows__is_real(op.name, "a", a)) return NULL;
     tsr_tensor *r = tsr_elementwise__broadcast(op.name, a, b, TSR_DTYPE_COUNT);
     if (r == NULL) return NULL;
     power(r, a, b);

@@ -12,6 +12,8 @@
 #include "ops/reduce.h"
 #include "autograd/loop.h"
 #include "ops/elementwise.h"
+#include "ops/half.h"
+#include "ops/rows.h"
 
 #include <assert.h>
 
@@ -310,10 +312,11 @@ DEFINE(double, f64)
 
 /* ---- */
 
-static tsr_tensor *reduce(const char *op, tsr_tensor *x, tsr_tensor *center, unsigned set,
-                          bool keepdim, double scale)
+/* Of an x that is f32 or f64. */
+static tsr_tensor *reduce(tsr_tensor *x, tsr_tensor *center, unsigned set, bool keepdim,
+                          double scale)
 {
-    if (x == NULL || !tsr_elementwise__takes(op, "x", x)) return NULL;
+    if (x == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_tensor *y = tsr_empty(dtype, tsr_reduce__shape(x, set, keepdim));
     if (y == NULL) return NULL;
@@ -349,11 +352,15 @@ static tsr_tensor *reduce(const char *op, tsr_tensor *x, tsr_tensor *center, uns
 
 tsr_tensor *tsr_reduce__sum(const char *op, tsr_tensor *x, unsigned set, bool keepdim, double scale)
 {
-    return reduce(op, x, NULL, set, keepdim, scale);
+    if (x == NULL || !tsr_elementwise__takes(op, "x", x)) return NULL;
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *y = reduce(tsr_half__widened(x), NULL, set, keepdim, scale);
+    return tsr_scope_return(&scope, tsr_tensor_converted(y, tsr_tensor_dtype(x)));
 }
 
 tsr_tensor *tsr_reduce__squares(const char *op, tsr_tensor *x, tsr_tensor *center, unsigned set,
                                 bool keepdim, double scale)
 {
-    return center == NULL ? NULL : reduce(op, x, center, set, keepdim, scale);
+    if (x == NULL || center == NULL || !tsr_rows__is_real(op, "x", x)) return NULL;
+    return reduce(x, center, set, keepdim, scale);
 }

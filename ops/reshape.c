@@ -113,4 +113,4 @@ static const tsr_sample samples[] = {
     {"ones", 1, 1, {{{1, {7}}}}, call, &(const tsr_shape){4, {1, 7, 1, 1}}},
     {"empty", 1, 1, {{{2, {0, 4}}}}, call, &(const tsr_shape){3, {2, 0, 3}}},
 };
-TSR_SAMPLES(reshape, samples);
+TSR_SAMPLES_BF16(reshape, samples);

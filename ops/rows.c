@@ -35,6 +35,13 @@ bool tsr_rows__dtype_fits(const char *op, const char *argument, const tsr_tensor
     return false;
 }
 
+bool tsr_rows__parameter_fits(const char *op, const char *argument, const tsr_tensor *t,
+                              const char *like, tsr_dtype dtype)
+{
+    bool master = dtype == TSR_DTYPE_BF16 && tsr_tensor_dtype(t) == TSR_DTYPE_F32;
+    return master || tsr_rows__dtype_fits(op, argument, t, like, dtype);
+}
+
 bool tsr_rows__vector_fits(const char *op, const char *argument, const tsr_tensor *t,
                            tsr_dtype dtype, int64_t d)
 {
@@ -45,16 +52,20 @@ bool tsr_rows__vector_fits(const char *op, const char *argument, const tsr_tenso
                  tsr_shape_text(tsr_tensor_shape(t), got), (long long)d);
         return false;
     }
-    return tsr_rows__dtype_fits(op, argument, t, "x", dtype);
+    return tsr_rows__parameter_fits(op, argument, t, "x", dtype);
 }
 
 bool tsr_rows__same(const char *op, const char *x_name, const tsr_tensor *x, const char *y_name,
                     const tsr_tensor *y)
 {
-    if (!tsr_rows__is_real(op, x_name, x) ||
-        !tsr_rows__dtype_fits(op, y_name, y, x_name, tsr_tensor_dtype(x))) {
-        return false;
-    }
+    return tsr_rows__is_real(op, x_name, x) &&
+           tsr_rows__dtype_fits(op, y_name, y, x_name, tsr_tensor_dtype(x)) &&
+           tsr_rows__shapes_equal(op, x_name, x, y_name, y);
+}
+
+bool tsr_rows__shapes_equal(const char *op, const char *x_name, const tsr_tensor *x,
+                            const char *y_name, const tsr_tensor *y)
+{
     if (tsr_shape_equal(tsr_tensor_shape(x), tsr_tensor_shape(y))) return true;
     char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
     tsr_fail(TSR_STATUS_SHAPE, "%s: %s has shape %s, expected %s as %s", op, y_name,

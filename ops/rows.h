@@ -26,16 +26,22 @@ static inline size_t tsr_rows__offset(const tsr_rows *r, int64_t c, tsr_dtype dt
     return (size_t)(c * r->chunk * r->d) * tsr_dtype_size(dtype);
 }
 
-/* Is t NULL, or [d] of this type? Else the sticky status says that `argument` of `op` is not. */
+/* Is the parameter t NULL, or [d] of a type that fits x's? Else the sticky status says that `argument` of `op` is not. */
 bool tsr_rows__vector_fits(const char *op, const char *argument, const tsr_tensor *t,
                            tsr_dtype dtype, int64_t d);
 /* Is t of this type, which is that of `like`? */
 bool tsr_rows__dtype_fits(const char *op, const char *argument, const tsr_tensor *t,
                           const char *like, tsr_dtype dtype);
+/* The same for a parameter, which may also be f32 where `like` is bf16. */
+bool tsr_rows__parameter_fits(const char *op, const char *argument, const tsr_tensor *t,
+                              const char *like, tsr_dtype dtype);
 /* Is t f32 or f64? */
 bool tsr_rows__is_real(const char *op, const char *argument, const tsr_tensor *t);
 
-/* Have x and y one type and one shape? */
+/* Have x and y one shape? */
+bool tsr_rows__shapes_equal(const char *op, const char *x_name, const tsr_tensor *x,
+                            const char *y_name, const tsr_tensor *y);
+/* Are they f32 or f64, of one type and one shape? */
 bool tsr_rows__same(const char *op, const char *x_name, const tsr_tensor *x, const char *y_name,
                     const tsr_tensor *y);
 

@@ -1,6 +1,7 @@
 /* y = 1 / sqrt(x); dx = -dy y^3 / 2. */
 #include "ops/elementwise.h"
 #include "ops/ops.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 #include <math.h>
@@ -19,6 +20,8 @@ static const tsr_op op = {.name = "rsqrt", .backward = backward};
 
 tsr_tensor *tsr_rsqrt(tsr_tensor *x)
 {
+    /* Backward would square a rounded y: too coarse in bf16. */
+    if (x == NULL || !tsr_rows__is_real(op.name, "x", x)) return NULL;
     tsr_tensor *y = tsr_elementwise__like(op.name, x);
     if (y == NULL) return NULL;
     reciprocal_root(y, x);

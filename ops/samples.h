@@ -35,16 +35,20 @@ typedef struct tsr_op_samples {
     const char *op;
     const tsr_sample *at;
     int n;
+    bool bf16; /* it takes bf16 tensors too */
 } tsr_op_samples;
 
-#define TSR_SAMPLES(op_name, table)                                                                \
+#define TSR_SAMPLES(op_name, table)      TSR_SAMPLES_OF(op_name, table, false)
+#define TSR_SAMPLES_BF16(op_name, table) TSR_SAMPLES_OF(op_name, table, true)
+
+#define TSR_SAMPLES_OF(op_name, table, takes_bf16)                                                 \
     extern const tsr_op_samples tsr_samples__##op_name;                                            \
-    const tsr_op_samples tsr_samples__##op_name = {#op_name, table,                                \
-                                                   (int)(sizeof(table) / sizeof((table)[0]))}
+    const tsr_op_samples tsr_samples__##op_name = {                                                \
+        #op_name, table, (int)(sizeof(table) / sizeof((table)[0])), takes_bf16}
 
 /* The samples of every op, in the order of the build's list. */
 TSR_API const tsr_op_samples *const *tsr_samples__all(int *n);
-/* Makes a sample's inputs in dtype (f32 or f64) in the open scope; the same values for a seed. Differentiable ones
+/* Makes a sample's inputs in dtype (f32, f64 or bf16) in the open scope; the same values for a seed. Differentiable ones
  * require a gradient. */
 TSR_API bool tsr_samples__inputs(const tsr_sample *sample, tsr_dtype dtype, uint64_t seed,
                                  tsr_tensor *inputs[TSR_SAMPLE_INPUTS]);

@@ -11,7 +11,9 @@
  * by a permuted view are put together again without a copy.
  */
 #include "autograd/loop.h"
+#include "ops/elementwise.h"
 #include "ops/gemm.h"
+#include "ops/half.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -69,7 +71,7 @@ static bool check_bias(tsr_tensor *bias, const struct problem *p)
 {
     if (bias == NULL) return true;
     tsr_shape wanted = matrix_shape(p, p->m, p->n), both;
-    if (!tsr_rows__dtype_fits(name, "bias", bias, "q", p->dtype)) return false;
+    if (!tsr_rows__parameter_fits(name, "bias", bias, "q", p->dtype)) return false;
     if (tsr_shape_broadcast(tsr_tensor_shape(bias), wanted, &both) &&
         tsr_shape_equal(both, wanted)) {
         return true;
@@ -85,7 +87,7 @@ static bool shape_rule(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v, tsr_tensor *
 {
     /* Scores of one block: 64 Ki elements, which a core's cache holds. */
     enum { BLOCK_SCORES = 65536, LEAST_ROWS = 16 };
-    if (!tsr_rows__is_real(name, "q", q)) return false;
+    if (!tsr_elementwise__takes(name, "q", q)) return false;
     if (tsr_tensor_ndim(q) < 2) {
         char got[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_SHAPE, "%s: q has shape %s, expected [..., M, D]", name,
@@ -419,27 +421,30 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 
 static tsr_tensor *scores(const struct attention *s, tsr_tensors in)
 {
-    tsr_tensor *y = tsr_matmul(in.at[0], tsr_transpose(in.at[1], -2, -1));
+    tsr_tensor *k = tsr_transpose(tsr_half__cast(in.at[1]), -2, -1);
+    tsr_tensor *y = tsr_matmul(tsr_half__cast(in.at[0]), k);
     y = tsr_affine(y, s->scale, 0.0);
-    return in.at[3] != NULL ? tsr_add(y, in.at[3]) : y;
+    return in.at[3] != NULL ? tsr_add(y, tsr_half__cast(in.at[3])) : y;
 }
 
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
     const struct attention *s = block;
     tsr_tensor *weights = tsr_dropout(tsr_softmax(scores(s, in), -1), s->dropout, s->rng);
-    outputs[0] = tsr_matmul(weights, in.at[2]);
+    tsr_tensor *y = tsr_matmul(weights, tsr_half__cast(in.at[2]));
+    outputs[0] = tsr_cast(y, tsr_tensor_dtype(in.at[0]));
 }
 
 static const tsr_op op = {.name = name,
                           .block_size = sizeof(struct attention),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .widens = true};
 
 /* softmax(S), handed out without gradient: an op of its own for those who read what ran. */
 static void weights_definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
-    outputs[0] = tsr_softmax(scores(block, in), -1);
+    outputs[0] = tsr_cast(tsr_softmax(scores(block, in), -1), tsr_tensor_dtype(in.at[0]));
 }
 
 static const tsr_op weights_op = {.name = "attention_weights",
@@ -461,9 +466,16 @@ tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_t
     }
     tsr_scope scope = tsr_scope_open();
     tsr_tensors in = TSR_TENSORS(q, k, v, bias);
-    tsr_tensor *stats = NULL, *y = NULL, *w = NULL;
-    if (weights != NULL) w = tsr_empty(p.dtype, matrix_shape(&p, p.m, p.n));
-    if (weights == NULL || w != NULL) y = forward(in, &s, &p, &stats, w);
+    tsr_tensor *stats = NULL, *y = NULL, *w = NULL, *wide[4];
+    for (int i = 0; i < 4; i++) wide[i] = tsr_half__widened(in.at[i]);
+    tsr_dtype dtype = p.dtype;
+    if (tsr_status_get() == TSR_STATUS_OK && shape_rule(wide[0], wide[1], wide[2], wide[3], &p)) {
+        if (weights != NULL) w = tsr_empty(p.dtype, matrix_shape(&p, p.m, p.n));
+        if (weights == NULL || w != NULL)
+            y = forward(TSR_TENSORS(wide[0], wide[1], wide[2], wide[3]), &s, &p, &stats, w);
+    }
+    y = tsr_tensor_converted(y, dtype);
+    w = tsr_tensor_converted(w, dtype);
     y = tsr_record(&op, &s, in, TSR_TENSORS(stats), TSR_TENSORS(y));
     if (w != NULL) w = tsr_record(&weights_op, &s, in, TSR_NO_TENSORS, TSR_TENSORS(w));
     tsr_scope_close(&scope, TSR_TENSORS(y, w));
@@ -538,4 +550,4 @@ static const tsr_sample samples[] = {
      call,
      &plain},
 };
-TSR_SAMPLES(scaled_dot_product_attention, samples);
+TSR_SAMPLES_BF16(scaled_dot_product_attention, samples);

@@ -6,9 +6,9 @@
  */
 #include "autograd/loop.h"
 #include "ops/dims.h"
-#include "ops/elementwise.h"
 #include "ops/index.h"
 #include "ops/ops.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 struct scatter_add {
@@ -67,7 +67,7 @@ tsr_tensor *tsr_scatter_add(tsr_tensor *x, int dim, tsr_tensor *index, int64_t n
                  tsr_shape_text(tsr_tensor_shape(index), got), tsr_shape_text(shape, text));
         return NULL;
     }
-    if (!tsr_elementwise__takes("scatter_add", "x", x)) return NULL;
+    if (!tsr_rows__is_real("scatter_add", "x", x)) return NULL;
     tsr_tensor *checked = tsr_index__checked("scatter_add", index, n);
     shape.size[s.dim] = n;
     tsr_tensor *y = tsr_zeros(tsr_tensor_dtype(x), shape), *packed = tsr_tensor_packed(x);

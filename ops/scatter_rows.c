@@ -6,6 +6,7 @@
  */
 #include "autograd/loop.h"
 #include "ops/elementwise.h"
+#include "ops/half.h"
 #include "ops/index.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
@@ -58,9 +59,11 @@ tsr_tensor *tsr_scatter_rows(tsr_tensor *x, tsr_tensor *index, int64_t n)
     tsr_tensor *rows = tsr_index__rows("scatter_rows", index, shape.size[0], n);
     if (rows == NULL) return NULL;
     shape.size[0] = n;
-    tsr_tensor *y = tsr_zeros(tsr_tensor_dtype(x), shape), *packed = tsr_tensor_packed(x);
-    if (y == NULL || packed == NULL) return NULL;
-    forward(y, packed, rows);
+    tsr_tensor *wide = tsr_half__widened(tsr_tensor_packed(x));
+    tsr_tensor *y = wide != NULL ? tsr_zeros(tsr_tensor_dtype(wide), shape) : NULL;
+    if (y == NULL) return NULL;
+    forward(y, wide, rows);
+    y = tsr_tensor_converted(y, tsr_tensor_dtype(x));
     return tsr_record(&op, NULL, TSR_TENSORS(x), TSR_TENSORS(rows), TSR_TENSORS(y));
 }
 
@@ -87,4 +90,4 @@ static const tsr_sample samples[] = {
     {"of a vector", 2, 1, {{{1, {5}}}, {.shape = {1, {5}}, .below = 3}}, call, &(const int64_t){3}},
     {"no rows", 2, 1, {{{2, {0, 3}}}, {.shape = {1, {0}}, .below = 1}}, call, &(const int64_t){2}},
 };
-TSR_SAMPLES(scatter_rows, samples);
+TSR_SAMPLES_BF16(scatter_rows, samples);

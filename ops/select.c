@@ -39,4 +39,4 @@ static const tsr_sample samples[] = {
     {"element", 1, 1, {{{1, {5}}}}, call, &(const struct arguments){0, 2}},
     {"empty", 1, 1, {{{2, {3, 0}}}}, call, &(const struct arguments){0, 1}},
 };
-TSR_SAMPLES(select, samples);
+TSR_SAMPLES_BF16(select, samples);

@@ -3,6 +3,7 @@
  * dx = dy (s + x s (1 - s)) = dy s (1 + x (1 - s)).
  */
 #include "ops/elementwise.h"
+#include "ops/half.h"
 #include "ops/kernels/math.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
@@ -42,7 +43,8 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 static void definition(const void *block, tsr_tensors in, tsr_tensor **out)
 {
     (void)block;
-    out[0] = tsr_mul(in.at[0], tsr_sigmoid(in.at[0]));
+    tsr_tensor *x = tsr_half__cast(in.at[0]);
+    out[0] = tsr_cast(tsr_mul(x, tsr_sigmoid(x)), tsr_tensor_dtype(in.at[0]));
 }
 
 static const tsr_op op = {.name = "silu", .backward = backward, .definition = definition};
@@ -66,4 +68,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call},
     {"empty", 1, 1, {{{2, {3, 0}}}}, call},
 };
-TSR_SAMPLES(silu, samples);
+TSR_SAMPLES_BF16(silu, samples);

@@ -34,4 +34,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call},
     {"empty", 1, 1, {{{2, {3, 0}}}}, call},
 };
-TSR_SAMPLES(sin, samples);
+TSR_SAMPLES_BF16(sin, samples);

@@ -105,4 +105,4 @@ static const tsr_sample samples[] = {
     {"step beyond the end", 1, 1, {{{1, {5}}}}, call, &(const struct arguments){0, 3, 5, 9}},
     {"nothing", 1, 1, {{{2, {3, 5}}}}, call, &(const struct arguments){1, 2, 2, 1}},
 };
-TSR_SAMPLES(slice, samples);
+TSR_SAMPLES_BF16(slice, samples);

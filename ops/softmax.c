@@ -4,9 +4,13 @@
  * With p = softmax(x), dp_j / dx_i = p_j (delta_ij - p_i), so softmax: dx = p (dy - sum dy p); log_softmax:
  * dx = dy - p sum dy. Backward keeps m and s of each row and computes p again from x, as forward did.
  *
+ * Of a bf16 x both are f32.
+ *
  * Where dim is not the last, rows are those of a packed copy with dim moved to the end, and y is a view of such a tensor.
  */
 #include "ops/dims.h"
+#include "ops/elementwise.h"
+#include "ops/half.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -19,7 +23,7 @@ struct softmax {
 
 static bool shape_rule(const char *name, tsr_tensor *x, int dim, struct softmax *s)
 {
-    if (!tsr_rows__is_real(name, "x", x)) return false;
+    if (!tsr_elementwise__takes(name, "x", x)) return false;
     s->dim = tsr_dims__index(name, "dim", dim, tsr_tensor_ndim(x));
     return s->dim >= 0;
 }
@@ -72,7 +76,8 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
     const struct softmax *s = block;
-    tsr_tensor *c = tsr_sub(in.at[0], tsr_detach(tsr_max(tsr_detach(in.at[0]), s->dim, true)));
+    tsr_tensor *x = tsr_half__cast(in.at[0]);
+    tsr_tensor *c = tsr_sub(x, tsr_detach(tsr_max(tsr_detach(x), s->dim, true)));
     tsr_tensor *e = tsr_exp(c), *sum = tsr_sum(e, &s->dim, 1, true);
     outputs[0] = s->logarithm ? tsr_sub(c, tsr_log(sum)) : tsr_div(e, sum);
 }
@@ -83,19 +88,21 @@ static const tsr_op softmax_op = {.name = "softmax",
                                   .block_size = sizeof(struct softmax),
                                   .backward = backward,
                                   .definition = definition,
-                                  .fields = fields};
+                                  .fields = fields,
+                                  .widens = true};
 static const tsr_op log_softmax_op = {.name = "log_softmax",
                                       .block_size = sizeof(struct softmax),
                                       .backward = backward,
                                       .definition = definition,
-                                      .fields = fields};
+                                      .fields = fields,
+                                      .widens = true};
 
 static tsr_tensor *run(const tsr_op *op, tsr_tensor *x, int dim, bool logarithm)
 {
     struct softmax s = {.logarithm = logarithm};
     if (x == NULL || !shape_rule(op->name, x, dim, &s)) return NULL;
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *stats = NULL, *y = forward(x, &s, &stats);
+    tsr_tensor *stats = NULL, *y = forward(tsr_half__widened(x), &s, &stats);
     y = tsr_record(op, &s, TSR_TENSORS(x), TSR_TENSORS(stats), TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }
@@ -131,4 +138,4 @@ static const tsr_sample samples[] = {
     {"log columns", 1, 1, {{{2, {4, 3}}}}, call, &(const struct call){0, true}},
     {"log vector", 1, 1, {{{1, {9}}, -20.0, 20.0}}, call, &(const struct call){0, true}},
 };
-TSR_SAMPLES(softmax, samples);
+TSR_SAMPLES_BF16(softmax, samples);

@@ -4,9 +4,9 @@
  */
 #include "autograd/loop.h"
 #include "ops/dims.h"
-#include "ops/elementwise.h"
 #include "ops/ops.h"
 #include "ops/order.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 #include <string.h>
@@ -52,7 +52,7 @@ static void order(const struct lane *l, int64_t n, int64_t *out, int64_t *scratc
 tsr_tensor *tsr_sort(tsr_tensor *x, int dim, bool descending, tsr_tensor **indices)
 {
     if (indices != NULL) *indices = NULL;
-    if (x == NULL || !tsr_elementwise__takes("sort", "x", x)) return NULL;
+    if (x == NULL || !tsr_rows__is_real("sort", "x", x)) return NULL;
     int d = tsr_dims__index("sort", "dim", dim, tsr_tensor_ndim(x));
     if (d < 0) return NULL;
     tsr_tensor *lanes = tsr_transpose(x, d, -1), *packed = tsr_tensor_packed(lanes);

@@ -69,4 +69,4 @@ static const tsr_sample samples[] = {
     {"one", 1, 1, {{{1, {5}}}}, call, &(const int){0}},
     {"empty", 1, 2, {{{2, {3, 0}}}}, call, &(const int){1}},
 };
-TSR_SAMPLES(split, samples);
+TSR_SAMPLES_BF16(split, samples);

@@ -34,4 +34,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}, 0.2, 3.0}}, call},
     {"empty", 1, 1, {{{2, {3, 0}}, 0.2, 3.0}}, call},
 };
-TSR_SAMPLES(sqrt, samples);
+TSR_SAMPLES_BF16(sqrt, samples);

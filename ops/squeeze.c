@@ -30,4 +30,4 @@ static const tsr_sample samples[] = {
     {"to a scalar", 1, 1, {{{1, {1}}}}, call, &(const int){0}},
     {"empty", 1, 1, {{{2, {1, 0}}}}, call, &(const int){0}},
 };
-TSR_SAMPLES(squeeze, samples);
+TSR_SAMPLES_BF16(squeeze, samples);

@@ -39,4 +39,4 @@ static const tsr_sample samples[] = {
     {"scalars", 2, 1, {{{0}}, {{0}}}, call, &(const int){0}},
     {"empty", 2, 1, {{{1, {0}}}, {{1, {0}}}}, call, &(const int){1}},
 };
-TSR_SAMPLES(stack, samples);
+TSR_SAMPLES_BF16(stack, samples);

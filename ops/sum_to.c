@@ -58,4 +58,4 @@ static const tsr_sample samples[] = {
     {"all", 1, 1, {{{2, {3, 5}}}}, call, &(const tsr_shape){0}},
     {"empty", 1, 1, {{{2, {0, 5}}}}, call, &(const tsr_shape){2, {1, 5}}},
 };
-TSR_SAMPLES(sum_to, samples);
+TSR_SAMPLES_BF16(sum_to, samples);

@@ -2,6 +2,7 @@
 #include "ops/elementwise.h"
 #include "ops/kernels/math.h"
 #include "ops/ops.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 #include <math.h>
@@ -19,6 +20,8 @@ static const tsr_op op = {.name = "tanh", .backward = backward};
 
 tsr_tensor *tsr_tanh(tsr_tensor *x)
 {
+    /* Backward would square a rounded y: too coarse in bf16. */
+    if (x == NULL || !tsr_rows__is_real(op.name, "x", x)) return NULL;
     tsr_tensor *y = tsr_elementwise__like(op.name, x);
     if (y == NULL) return NULL;
     hyperbolic(y, x);

@@ -4,9 +4,9 @@
  */
 #include "autograd/loop.h"
 #include "ops/dims.h"
-#include "ops/elementwise.h"
 #include "ops/ops.h"
 #include "ops/order.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 #include <inttypes.h>
@@ -60,7 +60,7 @@ static void best(bool f32, const void *x, int64_t n, int64_t k, int64_t *out)
 tsr_tensor *tsr_topk(tsr_tensor *x, int64_t k, int dim, tsr_tensor **indices)
 {
     if (indices != NULL) *indices = NULL;
-    if (x == NULL || !tsr_elementwise__takes("topk", "x", x)) return NULL;
+    if (x == NULL || !tsr_rows__is_real("topk", "x", x)) return NULL;
     int d = tsr_dims__index("topk", "dim", dim, tsr_tensor_ndim(x));
     if (d < 0) return NULL;
     int64_t n = tsr_tensor_size(x, d);

@@ -27,4 +27,4 @@ static const tsr_sample samples[] = {
     {"with itself", 1, 1, {{{2, {3, 5}}}}, call, (const int[]){1, 1}},
     {"empty", 1, 1, {{{2, {0, 3}}}}, call, (const int[]){1, 0}},
 };
-TSR_SAMPLES(transpose, samples);
+TSR_SAMPLES_BF16(transpose, samples);

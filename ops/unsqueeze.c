@@ -34,4 +34,4 @@ static const tsr_sample samples[] = {
     {"scalar", 1, 1, {{{0}}}, call, &(const int){0}},
     {"empty", 1, 1, {{{2, {0, 5}}}}, call, &(const int){1}},
 };
-TSR_SAMPLES(unsqueeze, samples);
+TSR_SAMPLES_BF16(unsqueeze, samples);

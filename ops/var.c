@@ -4,6 +4,7 @@
  */
 #include "ops/ops.h"
 #include "ops/reduce.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 struct var {
@@ -42,7 +43,10 @@ static const tsr_op op = {.name = "var",
 tsr_tensor *tsr_var(tsr_tensor *x, const int *dims, int n_dims, int correction, bool keepdim)
 {
     struct var s;
-    if (x == NULL || !tsr_reduce__dims(op.name, x, dims, n_dims, &s.set)) return NULL;
+    if (x == NULL || !tsr_rows__is_real(op.name, "x", x) ||
+        !tsr_reduce__dims(op.name, x, dims, n_dims, &s.set)) {
+        return NULL;
+    }
     s.shape = tsr_reduce__shape(x, s.set, keepdim);
     s.keepdim = tsr_reduce__shape(x, s.set, true);
     int64_t n = tsr_reduce__count(x, s.set);

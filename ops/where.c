@@ -33,15 +33,17 @@ static void forward(tsr_tensor *r, tsr_tensor *condition, tsr_tensor *a, tsr_ten
     int64_t numel = tsr_tensor_numel(r), pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;
     void *rd = tsr_tensor_data_mut(r);
     const void *cd = tsr_tensor_data(condition), *xd = tsr_tensor_data(a), *yd = tsr_tensor_data(b);
-    bool f32 = tsr_tensor_dtype(r) == TSR_DTYPE_F32;
+    size_t size = tsr_dtype_size(tsr_tensor_dtype(r));
     int64_t sc = loop.stride[1][loop.ndim - 1], sx = loop.stride[2][loop.ndim - 1];
     int64_t sy = loop.stride[3][loop.ndim - 1];
     TSR_PARALLEL_FOR(p, pieces, numel, {
         int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);
-        if (f32)
-            SELECT(float)
+        if (size == sizeof(uint32_t))
+            SELECT(uint32_t)
+        else if (size == sizeof(uint64_t))
+            SELECT(uint64_t)
         else
-            SELECT(double)
+            SELECT(uint16_t)
     });
 }
 
@@ -76,10 +78,7 @@ static tsr_tensor *result(tsr_tensor *condition, tsr_tensor *a, tsr_tensor *b)
                  tsr_dtype_name(ta), tsr_dtype_name(tb));
         return NULL;
     }
-    if (ta != TSR_DTYPE_F32 && ta != TSR_DTYPE_F64) {
-        tsr_fail(TSR_STATUS_DTYPE, "where: a is %s, expected f32 or f64", tsr_dtype_name(ta));
-        return NULL;
-    }
+    if (!tsr_elementwise__takes("where", "a", a)) return NULL;
     tsr_shape both, shape;
     if (!tsr_shape_broadcast(tsr_tensor_shape(a), tsr_tensor_shape(b), &both) ||
         !tsr_shape_broadcast(both, tsr_tensor_shape(condition), &shape)) {
@@ -115,4 +114,4 @@ static const tsr_sample samples[] = {
     {"stretched by the condition", 3, 1, {{{2, {4, 3}}, .mask = true}, {{1, {3}}}, {{0}}}, call},
     {"empty", 3, 1, {{{1, {3}}, .mask = true}, {{2, {0, 3}}}, {{0}}}, call},
 };
-TSR_SAMPLES(where, samples);
+TSR_SAMPLES_BF16(where, samples);

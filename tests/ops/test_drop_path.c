@@ -68,7 +68,7 @@ static void test_drop_path__extremes_and_errors(void **state)
     assert_null(tsr_drop_path(tsr_scalar(TSR_DTYPE_F32, 1.0), 0.5, rng_of(0)));
     assert_failed(TSR_STATUS_SHAPE, "drop_path: x has shape [], expected [B, ...]");
     assert_null(tsr_drop_path(tsr_zeros(TSR_DTYPE_I32, TSR_SHAPE(2)), 0.5, rng_of(0)));
-    assert_failed(TSR_STATUS_DTYPE, "drop_path: x is i32, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "drop_path: x is i32, expected f32, f64 or bf16");
 }
 
 int main(void)

@@ -76,7 +76,7 @@ static void test_gelu__errors(void **state)
 {
     (void)state;
     assert_null(tsr_gelu(tsr_zeros(TSR_DTYPE_I32, TSR_SHAPE(3)), false));
-    assert_failed(TSR_STATUS_DTYPE, "gelu: x is i32, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "gelu: x is i32, expected f32, f64 or bf16");
 }
 
 FUSED_MAIN(tsr_test(test_gelu__of_every_shape), tsr_test(test_gelu__tail),

@@ -51,9 +51,9 @@ static void run(const struct one *t, tsr_tensors inputs, tsr_tensor **outputs)
 
 enum { MOST = 8 };
 
-/* Outputs and gradients of all inputs, with cotangents drawn anew from a fixed seed. */
-static void run_with_gradients(const struct one *t, tsr_tensors inputs, tsr_tensor **outputs,
-                               tsr_tensor **grads)
+/* Outputs and gradients of all inputs, with cotangents drawn anew from a fixed seed, as numbers of that type. */
+static void run_with_gradients_of(const struct one *t, tsr_tensors inputs, tsr_dtype drawn,
+                                  tsr_tensor **outputs, tsr_tensor **grads)
 {
     tsr_tape *tape = tsr_tape_open();
     run(t, inputs, outputs);
@@ -61,8 +61,10 @@ static void run_with_gradients(const struct one *t, tsr_tensors inputs, tsr_tens
     int n = 0, n_wanted = 0;
     for (int o = 0; o < outputs_of(t); o++) {
         if (!tsr_requires_grad(outputs[o])) continue;
-        v[n] = tsr_empty(tsr_tensor_dtype(outputs[o]), tsr_tensor_shape(outputs[o]));
+        tsr_dtype dtype = tsr_tensor_dtype(outputs[o]);
+        v[n] = tsr_empty(drawn == TSR_DTYPE_COUNT ? dtype : drawn, tsr_tensor_shape(outputs[o]));
         tsr_fill_normal(v[n], tsr_rng_make(2, 0, (uint32_t)o, 0), 0.0, 1.0);
+        v[n] = tsr_tensor_converted(v[n], dtype);
         recorded[n++] = outputs[o];
     }
     for (int i = 0; i < inputs.n; i++) {
@@ -76,6 +78,12 @@ static void run_with_gradients(const struct one *t, tsr_tensors inputs, tsr_tens
         if (tsr_requires_grad(inputs.at[i])) grads[i] = results[k++];
     }
     tsr_tape_close(&tape);
+}
+
+static void run_with_gradients(const struct one *t, tsr_tensors inputs, tsr_tensor **outputs,
+                               tsr_tensor **grads)
+{
+    run_with_gradients_of(t, inputs, TSR_DTYPE_COUNT, outputs, grads);
 }
 
 static void test_generic__gradcheck(void **state)
@@ -102,21 +110,25 @@ static void test_generic__gradgradcheck(void **state)
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
+/* The floating inputs as f64. */
+static tsr_tensors as_f64(tsr_tensors in, tsr_tensor **wide)
+{
+    for (int i = 0; i < in.n; i++) {
+        wide[i] = in.at[i];
+        if (in.at[i] == NULL || !tsr_dtype_is_float(tsr_tensor_dtype(in.at[i]))) continue;
+        wide[i] = tsr_tensor_converted(in.at[i], TSR_DTYPE_F64);
+        if (tsr_requires_grad(in.at[i])) tsr_require_grad(wide[i], true);
+    }
+    return (tsr_tensors){wide, in.n};
+}
+
 /* f32 agrees with f64 on the same values. */
 static void test_generic__f32(void **state)
 {
     struct one *t = under_test(state);
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *inputs[TSR_SAMPLE_INPUTS], *wide[TSR_SAMPLE_INPUTS], *y[MOST], *y64[MOST];
-    tsr_tensors in = make(t, TSR_DTYPE_F32, inputs);
-    for (int i = 0; i < in.n; i++) {
-        wide[i] = inputs[i];
-        if (inputs[i] == NULL || tsr_tensor_dtype(inputs[i]) != TSR_DTYPE_F32) continue;
-        wide[i] = tsr_empty(TSR_DTYPE_F64, tsr_tensor_shape(inputs[i]));
-        tsr_tensor_copy(wide[i], inputs[i]);
-        if (tsr_requires_grad(inputs[i])) tsr_require_grad(wide[i], true);
-    }
-    tsr_tensors in64 = {wide, in.n};
+    tsr_tensors in = make(t, TSR_DTYPE_F32, inputs), in64 = as_f64(in, wide);
     if (!checks_gradient(t)) {
         run(t, in, y);
         run(t, in64, y64);
@@ -129,6 +141,92 @@ static void test_generic__f32(void **state)
         }
     }
     for (int o = 0; o < outputs_of(t); o++) assert_close(y[o], y64[o], 2e-5);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+/* |a - b| <= tolerance * the largest |b|, elementwise; where all of b cancels, of what f32 makes of such sums. */
+static void assert_close_to_largest(tsr_tensor *a, tsr_tensor *b, double tolerance)
+{
+    assert_true(tsr_shape_equal(tsr_tensor_shape(a), tsr_tensor_shape(b)));
+    double largest = 0x1p-12, worst = 0.0;
+    for (int64_t i = 0; i < tsr_tensor_numel(b); i++) {
+        largest = fmax(largest, fabs(tsr_tensor_get(b, i)));
+        double error = fabs(tsr_tensor_get(a, i) - tsr_tensor_get(b, i));
+        bool both_nan = isnan(tsr_tensor_get(a, i)) && isnan(tsr_tensor_get(b, i));
+        if (!(error <= worst) && !both_nan) worst = error; /* also when it is NaN */
+    }
+    if (worst <= tolerance * largest) return;
+    fail_msg("off by %g, the largest element is %g", worst, largest);
+}
+
+/* Gradients of a fused op by its definition, on inputs that are copies. */
+static void gradients_by_definition(const struct one *t, tsr_tensors in, tsr_tensor **grads)
+{
+    tsr_tape *tape = tsr_tape_open();
+    tsr_tensor *y[MOST], *v[MOST], *wanted[TSR_SAMPLE_INPUTS], *results[TSR_SAMPLE_INPUTS];
+    int n = 0, n_wanted = 0;
+    run(t, in, y);
+    for (int o = 0; o < outputs_of(t); o++) {
+        if (!tsr_requires_grad(y[o])) continue;
+        tsr_tensor *drawn = tsr_empty(TSR_DTYPE_BF16, tsr_tensor_shape(y[o]));
+        tsr_fill_normal(drawn, tsr_rng_make(2, 0, (uint32_t)o, 0), 0.0, 1.0);
+        v[n] = tsr_tensor_converted(drawn, tsr_tensor_dtype(y[o]));
+        y[n++] = y[o];
+    }
+    for (int i = 0; i < in.n; i++) {
+        grads[i] = NULL;
+        if (tsr_requires_grad(in.at[i])) wanted[n_wanted++] = in.at[i];
+    }
+    tsr_grad(tape, (tsr_tensors){y, n}, (tsr_tensors){v, n}, (tsr_tensors){wanted, n_wanted},
+             results, &(tsr_backward_options){.create_graph = true});
+    assert_ok();
+    for (int i = 0, k = 0; i < in.n; i++) {
+        if (tsr_requires_grad(in.at[i])) grads[i] = tsr_detach(results[k++]);
+    }
+    tsr_tape_close(&tape);
+}
+
+/* bf16 agrees with f64 on the same values, forward, backward and through the definition; the gradient of an input has its
+ * type; the bits are the same with 1, 2 and 4 threads. */
+static void test_generic__bf16(void **state)
+{
+    struct one *t = under_test(state);
+    int before = tsr_threads();
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *inputs[TSR_SAMPLE_INPUTS], *wide[TSR_SAMPLE_INPUTS], *y[MOST], *y64[MOST],
+        *again[MOST];
+    tsr_tensor *g[TSR_SAMPLE_INPUTS] = {0}, *g64[TSR_SAMPLE_INPUTS] = {0};
+    tsr_tensor *other[TSR_SAMPLE_INPUTS] = {0};
+    tsr_tensors in = make(t, TSR_DTYPE_BF16, inputs), in64 = as_f64(in, wide);
+    bool gradient = checks_gradient(t);
+    if (gradient) {
+        run_with_gradients_of(t, in, TSR_DTYPE_BF16, y, g);
+        run_with_gradients_of(t, in64, TSR_DTYPE_BF16, y64, g64);
+        gradients_by_definition(t, in, other);
+    } else {
+        run(t, in, y);
+        run(t, in64, y64);
+    }
+    for (int o = 0; o < outputs_of(t); o++) assert_close_to_largest(y[o], y64[o], 0x1p-7);
+    for (int i = 0; i < in.n; i++) {
+        if (g[i] == NULL) continue;
+        assert_int_equal(tsr_tensor_dtype(g[i]), TSR_DTYPE_BF16);
+        assert_close_to_largest(g[i], g64[i], 0x1p-7);
+        assert_close_to_largest(other[i], g64[i], 0x1p-6);
+    }
+    for (int threads = 1; threads <= 4; threads *= 2) {
+        tsr_threads_set(threads);
+        if (gradient) {
+            run_with_gradients_of(t, in, TSR_DTYPE_BF16, again, other);
+        } else {
+            run(t, in, again);
+        }
+        for (int o = 0; o < outputs_of(t); o++) assert_same(again[o], y[o]);
+        for (int i = 0; i < in.n; i++) {
+            if (g[i] != NULL) assert_same(other[i], g[i]);
+        }
+    }
+    tsr_threads_set(before);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
@@ -300,11 +398,12 @@ int main(void)
     static const struct {
         const char *name;
         CMUnitTestFunction f;
-        bool gradient;
+        bool gradient, bf16; /* only where there is one; only of ops that take it */
     } checks[] = {
         {"gradcheck", test_generic__gradcheck, true},
         {"gradgradcheck", test_generic__gradgradcheck, true},
         {"f32", test_generic__f32, false},
+        {"bf16", test_generic__bf16, false, true},
         {"definition", test_generic__definition, true},
         {"threads", test_generic__threads, false},
         {"strided", test_generic__strided, false},
@@ -331,6 +430,7 @@ int main(void)
                 t->sample = &ops[i]->at[s];
                 any_gradient = any_gradient || checks_gradient(t) || t->sample->no_gradient;
                 if (checks[c].gradient && !checks_gradient(t)) continue;
+                if (checks[c].bf16 && !ops[i]->bf16) continue;
                 snprintf(t->name, sizeof t->name, "test_%s__%s (%s)", ops[i]->op, checks[c].name,
                          t->sample->name);
                 tests[n++] = (struct CMUnitTest){t->name, checks[c].f, setup, NULL, t};

@@ -68,7 +68,7 @@ static void test_l2_normalize__errors(void **state)
     assert_null(tsr_l2_normalize(tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 3)), 2, 1e-12));
     assert_failed(TSR_STATUS_ARGUMENT, "l2_normalize: dim is 2, expected -2 to 1");
     assert_null(tsr_l2_normalize(tsr_zeros(TSR_DTYPE_I64, TSR_SHAPE(2, 3)), 1, 1e-12));
-    assert_failed(TSR_STATUS_DTYPE, "l2_normalize: x is i64, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "l2_normalize: x is i64, expected f32, f64 or bf16");
 }
 
 FUSED_MAIN(tsr_test(test_l2_normalize__over_every_dimension),

@@ -45,7 +45,7 @@ static void test_masked_fill__errors(void **state)
     assert_null(tsr_masked_fill(x, x, 0.0));
     assert_failed(TSR_STATUS_DTYPE, "masked_fill: mask is f32, expected bool or u8");
     assert_null(tsr_masked_fill(mask, mask, 0.0));
-    assert_failed(TSR_STATUS_DTYPE, "masked_fill: x is bool, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "masked_fill: x is bool, expected f32, f64 or bf16");
     assert_null(tsr_masked_fill(NULL, mask, 0.0));
     assert_null(tsr_masked_fill(x, NULL, 0.0));
     assert_ok();

@@ -119,7 +119,7 @@ static void test_matmul__errors(void **state)
     assert_failed(TSR_STATUS_DTYPE, "matmul: b is f64 and a is f32");
     tsr_tensor *i = tsr_zeros(TSR_DTYPE_I64, TSR_SHAPE(4, 4));
     assert_null(tsr_matmul(i, i));
-    assert_failed(TSR_STATUS_DTYPE, "matmul: a is i64, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "matmul: a is i64, expected f32, f64 or bf16");
 }
 
 FUSED_MAIN(tsr_test(test_matmul__multiplies_every_shape), tsr_test(test_matmul__sizes_of_nothing),

@@ -52,7 +52,7 @@ static void test_scatter_rows__errors(void **state)
     assert_failed(TSR_STATUS_ARGUMENT, "scatter_rows: element 1 of index is 3, expected 0 to 2");
     assert_null(tsr_scatter_rows(tsr_zeros(TSR_DTYPE_I64, TSR_SHAPE(1)),
                                  reference_index(TSR_SHAPE(1), 0), 1));
-    assert_failed(TSR_STATUS_DTYPE, "scatter_rows: x is i64, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "scatter_rows: x is i64, expected f32, f64 or bf16");
     assert_null(tsr_scatter_rows(tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(0, 3)),
                                  tsr_zeros(TSR_DTYPE_I64, TSR_SHAPE(0)), -1));
     assert_failed(TSR_STATUS_SHAPE, "is not a shape");

@@ -90,7 +90,7 @@ static void test_softmax__errors(void **state)
     assert_null(tsr_log_softmax(x, -3));
     assert_failed(TSR_STATUS_ARGUMENT, "log_softmax: dim is -3, expected -2 to 1");
     assert_null(tsr_softmax(tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(2)), 0));
-    assert_failed(TSR_STATUS_DTYPE, "softmax: x is u8, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "softmax: x is u8, expected f32, f64 or bf16");
 }
 
 FUSED_MAIN(tsr_test(test_softmax__over_every_dimension), tsr_test(test_softmax__nothing),

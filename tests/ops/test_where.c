@@ -75,7 +75,7 @@ static void test_where__errors(void **state)
     assert_null(tsr_where(c, x, tsr_zeros(TSR_DTYPE_F64, TSR_SHAPE(2))));
     assert_failed(TSR_STATUS_DTYPE, "where: a is f32 and b is f64: cast one of them");
     assert_null(tsr_where(c, c, c));
-    assert_failed(TSR_STATUS_DTYPE, "where: a is bool, expected f32 or f64");
+    assert_failed(TSR_STATUS_DTYPE, "where: a is bool, expected f32, f64 or bf16");
     assert_null(tsr_where(c, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(3)), x));
     assert_failed(TSR_STATUS_SHAPE,
                   "where: condition has shape [2], a [3] and b [2], which do not broadcast");
