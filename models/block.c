@@ -47,12 +47,12 @@ tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x, const tsr_rng *rng)
     if (m == NULL) return NULL;
     tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
-    x = tsr_linear_forward(m->fc1, x);
+    x = tsr_linear_forward(m->fc1, tsr_module_narrow(&m->module, x));
     x = m->gated ? gate(x) : tsr_gelu(x, false);
     x = tsr_dropout_forward(m->drop, x, place(rng, 0, &own));
     x = tsr_linear_forward(m->fc2, x);
     x = tsr_dropout_forward(m->drop, x, place(rng, 1, &own));
-    return tsr_module_leave(&scope, x);
+    return tsr_module_leave(&scope, tsr_module_widen(&m->module, x));
 }
 
 tsr_attention *tsr_attention_new(int64_t dim, int64_t heads, bool qkv_bias, double attn_drop,
@@ -110,12 +110,15 @@ tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_ten
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_shape shape = tsr_tensor_shape(x);
     tsr_tensor *qkv[3];
+    x = tsr_module_narrow(&m->module, x);
     tsr_split(tsr_linear_forward(m->qkv, x), -1, 3, qkv);
     for (int i = 0; i < 3; i++) qkv[i] = split_heads(qkv[i], m->heads);
     x = tsr_scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias, &options, weights);
     x = tsr_reshape(tsr_transpose(x, shape.ndim - 2, shape.ndim - 1), shape);
     x = tsr_linear_forward(m->proj, x);
     x = tsr_dropout_forward(m->proj_drop, x, place(rng, 1, &own));
+    x = tsr_module_widen(&m->module, x);
+    if (weights != NULL) *weights = tsr_module_widen(&m->module, *weights);
     tsr_module_leave_many(&scope, TSR_TENSORS(x, weights != NULL ? *weights : NULL));
     return x;
 }

@@ -72,14 +72,18 @@ tsr_head *tsr_head_new(const tsr_head_config *config)
 tsr_tensor *tsr_head_project(const tsr_head *m, tsr_tensor *x)
 {
     if (m == NULL || x == NULL) return NULL;
-    tsr_scope scope = tsr_module_enter(&m->module);
+    const tsr_module *base = &m->module;
+    tsr_scope scope = tsr_module_enter(base);
+    x = tsr_module_narrow(base, x);
     for (int64_t i = 0; i < m->config.layers; i++) {
         x = tsr_linear_forward(m->mlp[i], x);
         if (i == m->config.layers - 1) break;
-        if (m->norm != NULL) x = tsr_norm_forward(m->norm, x);
+        if (m->norm != NULL) {
+            x = tsr_module_narrow(base, tsr_norm_forward(m->norm, tsr_module_widen(base, x)));
+        }
         x = tsr_gelu(x, false);
     }
-    return tsr_module_leave(&scope, tsr_l2_normalize(x, -1, 1e-12));
+    return tsr_module_leave(&scope, tsr_l2_normalize(tsr_module_widen(base, x), -1, 1e-12));
 }
 
 static tsr_tensor *logits(const tsr_head *m, const tsr_weight_norm_layer *layer, tsr_tensor *z)

@@ -38,6 +38,7 @@ typedef struct tsr_module {
     char
         name[TSR_MODULE_NAME]; /* the first in its parent, "blocks.3"; for a root its kind, "vit" */
     tsr_dtype dtype;           /* of its parameters */
+    tsr_dtype compute;         /* of what it computes between them: dtype, or bf16 */
     bool training;             /* true at first */
     bool failed;               /* while it was built */
     int owners;                /* names under which it is registered */
@@ -144,6 +145,16 @@ TSR_API tsr_status tsr_module_initialize(tsr_module *m, uint64_t seed);
 TSR_API void tsr_module_entry_initialize(const tsr_module_entry *entry, uint64_t seed);
 /* Training or evaluation, for the whole tree: what drop path and batch norm ask. */
 TSR_API void tsr_module_train(tsr_module *m, bool on);
+/*
+ * The type in which a tree computes: that of its parameters, or bf16 for f32 parameters (mixed precision). With bf16,
+ * attention, the MLPs of transformer blocks, patch embeddings and the MLPs of heads keep their activations and multiply in
+ * bf16, with sums in f32; what enters and leaves these, norms, residual sums, parameters, their gradients and a head's last
+ * layer stay f32. DTYPE: any other type.
+ */
+TSR_API tsr_status tsr_module_compute_in(tsr_module *m, tsr_dtype dtype);
+/* For forwards that compute in that type: x cast to it, and back to the type of the parameters. x where these are one. */
+TSR_API tsr_tensor *tsr_module_narrow(const tsr_module *m, tsr_tensor *x);
+TSR_API tsr_tensor *tsr_module_widen(const tsr_module *m, tsr_tensor *x);
 /* No parameter of the tree requires a gradient any more. */
 TSR_API void tsr_module_freeze(tsr_module *m);
 

@@ -30,7 +30,7 @@ void *tsr_module_new(size_t size, const char *kind, tsr_dtype dtype)
     if (m == NULL) return NULL;
     memset(m, 0, size);
     snprintf(m->name, sizeof m->name, "%s", kind);
-    m->dtype = dtype;
+    m->dtype = m->compute = dtype;
     m->training = true;
     return m;
 }
@@ -368,6 +368,29 @@ void tsr_module_train(tsr_module *m, bool on)
     if (m == NULL) return;
     m->training = on;
     for (int i = 0; i < m->n_items; i++) tsr_module_train(m->items[i].child, on);
+}
+
+tsr_status tsr_module_compute_in(tsr_module *m, tsr_dtype dtype)
+{
+    if (m == NULL) return tsr_status_get();
+    if (dtype != m->dtype && (dtype != TSR_DTYPE_BF16 || m->dtype != TSR_DTYPE_F32)) {
+        return tsr_fail(TSR_STATUS_DTYPE, "compute_in: got %s for %s of %s, expected %s%s",
+                        tsr_dtype_name(dtype), m->name, tsr_dtype_name(m->dtype),
+                        tsr_dtype_name(m->dtype), m->dtype == TSR_DTYPE_F32 ? " or bf16" : "");
+    }
+    m->compute = dtype;
+    for (int i = 0; i < m->n_items; i++) tsr_module_compute_in(m->items[i].child, dtype);
+    return tsr_status_get();
+}
+
+tsr_tensor *tsr_module_narrow(const tsr_module *m, tsr_tensor *x)
+{
+    return m->compute == m->dtype ? x : tsr_cast(x, m->compute);
+}
+
+tsr_tensor *tsr_module_widen(const tsr_module *m, tsr_tensor *x)
+{
+    return m->compute == m->dtype ? x : tsr_cast(x, m->dtype);
 }
 
 void tsr_module_freeze(tsr_module *m)

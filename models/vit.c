@@ -226,7 +226,9 @@ static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_vit_opt
     tsr_scope scope = tsr_scope_open();
     int64_t batch = tsr_tensor_size(images, 0), h = tsr_tensor_size(images, 2) / c->patch_size,
             w = tsr_tensor_size(images, 3) / c->patch_size;
-    tsr_tensor *x = tsr_patch_embed(images, m->patch_embed->weight, m->patch_embed->bias);
+    tsr_tensor *x = tsr_module_narrow(&m->module, images);
+    x = tsr_patch_embed(x, m->patch_embed->weight, m->patch_embed->bias);
+    x = tsr_module_widen(&m->module, x);
     x = tsr_permute(x, (const int[]){0, 2, 3, 1});
     x = tsr_reshape(x, TSR_SHAPE(batch, h * w, c->dim));
     if (mask != NULL) x = mask_patches(m, x, mask, TSR_SHAPE(batch, h, w));

@@ -563,9 +563,48 @@ static void test_vit__recomputed_blocks_give_the_same_bits_in_less_memory(void *
     tsr_module_free(&vit);
 }
 
+/* Gradients of f32 parameters, within what bf16 activations leave of them: relative to the largest of each, 3 %. */
+static void test_vit__bf16_gives_the_gradients_of_f32_in_less_memory(void **state)
+{
+    (void)state;
+    enum { PARAMETERS = 256 };
+    tsr_vit_config config = small_config(TSR_DTYPE_F32);
+    config.depth = 8;
+    config.layer_scale = 0.1;
+    config.drop_path = 0.1;
+    config.drop = 0.1;
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_tensor *full[PARAMETERS] = {0}, *half[PARAMETERS] = {0}, *again[PARAMETERS] = {0};
+    size_t plain = gradients(vit, false, full);
+    assert_int_equal(tsr_module_compute_in(&vit->module, TSR_DTYPE_BF16), TSR_STATUS_OK);
+    size_t less = gradients(vit, false, half), least = gradients(vit, true, again);
+    double worst = 0.0;
+    for (int n = 0; full[n] != NULL; n++) {
+        assert_int_equal(tsr_tensor_dtype(half[n]), TSR_DTYPE_F32);
+        assert_same(half[n], again[n]);
+        double largest = 1e-6, off = 0.0;
+        for (int64_t i = 0; i < tsr_tensor_numel(full[n]); i++) {
+            double x = tsr_tensor_get(full[n], i);
+            largest = fmax(largest, fabs(x));
+            off = fmax(off, fabs(tsr_tensor_get(half[n], i) - x));
+        }
+        worst = fmax(worst, off / largest);
+        tsr_tensor_release(&full[n]);
+        tsr_tensor_release(&half[n]);
+        tsr_tensor_release(&again[n]);
+    }
+    assert_true(worst > 0.0 && worst < 0.03);
+    assert_true((double)less < 0.75 * (double)plain && least < less);
+    assert_int_equal(tsr_module_compute_in(&vit->module, TSR_DTYPE_F64), TSR_STATUS_DTYPE);
+    assert_failed(TSR_STATUS_DTYPE, "compute_in: got f64 for vit of f32, expected f32 or bf16");
+    tsr_module_free(&vit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        tsr_test(test_vit__bf16_gives_the_gradients_of_f32_in_less_memory),
         tsr_test(test_vit__agrees_with_the_authors),
         tsr_test(test_vit__agrees_with_the_authors_with_layer_scale),
         tsr_test(test_vit__agrees_with_the_authors_with_mean_pooling),
