@@ -231,6 +231,10 @@ static const tsr_option train_table[] = {
      "images in one optimizer step; learning rates scale with it", NULL},
     {"micro-batch", TSR_OPTION_INT, AT(micro_batch), "0", 0, 1e6, NULL,
      "images in memory at once; must divide batch; 0: all of them. The result is the same", NULL},
+    {"precision", TSR_OPTION_CHOICE, AT(precision), "f32", 0, 0, "f32 bf16",
+     "f32, or bf16 for the activations and products inside blocks and heads: less memory. "
+     "Parameters, norms, losses and the optimizer stay f32",
+     NULL},
     {"recompute-blocks", TSR_OPTION_BOOL, AT(recompute_blocks), "false", 0, 0, NULL,
      "keep only the inputs of transformer blocks, and run these again in backward: less memory, "
      "about a quarter more time, the same bits",

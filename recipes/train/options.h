@@ -46,15 +46,19 @@ TSR_API tsr_status tsr_option_set(const tsr_option *option, void *options, const
 TSR_API const char *tsr_option_text(const tsr_option *option, const void *options,
                                     char buffer[TSR_OPTION_TEXT]);
 
+/* The choices of --precision. */
+typedef enum tsr_precision { TSR_PRECISION_F32 = 0, TSR_PRECISION_BF16 } tsr_precision;
+
 /* Options of any training run: model, optimizer, schedules, batch. */
 typedef struct tsr_train_options {
     int model; /* index in the choices of --model */
     int64_t image_size, patch_size, window, dim, depth, heads;
     double mlp_ratio;
     int64_t epochs, batch, micro_batch;
+    int precision; /* index in the choices of --precision: tsr_precision */
     bool recompute_blocks;
     double memory_budget; /* GiB; 0: none */
-    int optimizer; /* tsr_optimizer_kind */
+    int optimizer;        /* tsr_optimizer_kind */
     double beta1, beta2;
     double lr, min_lr, warmup_epochs;
     bool scale_lr;

@@ -193,6 +193,14 @@ static bool make_optimizer(tsr_trainer *t)
     return t->optimizer != NULL;
 }
 
+/* Networks compute as --precision says; what they are and hold is the recipe's. */
+static bool set_precision(const tsr_trainer *t)
+{
+    if (t->build.train->precision == TSR_PRECISION_F32) return true;
+    return tsr_module_compute_in(t->networks.student, TSR_DTYPE_BF16) == TSR_STATUS_OK &&
+           tsr_module_compute_in(t->networks.teacher, TSR_DTYPE_BF16) == TSR_STATUS_OK;
+}
+
 static tsr_status check_train(const tsr_train_options *o)
 {
     if (o->micro_batch > 0 && o->batch % o->micro_batch != 0) {
@@ -223,7 +231,7 @@ tsr_trainer *tsr_trainer_make(const tsr_recipe *recipe, const tsr_build *build,
     t->momentum = constant_or_cosine(o->momentum_teacher, o->momentum_teacher_end, steps);
     t->monitor = tsr_monitor_create();
     if (t->monitor == NULL || recipe->build(build, &t->networks) != TSR_STATUS_OK ||
-        !make_optimizer(t)) {
+        !set_precision(t) || !make_optimizer(t)) {
         tsr_trainer_free(&t);
     }
     return t;

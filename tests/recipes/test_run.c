@@ -51,6 +51,7 @@ struct setting {
     double lr;
     int64_t stop_after;
     const char *init, *dim; /* the run to start from; another --dim */
+    bool bf16;
 };
 
 static bool begins_with(const char *name, const char *prefix)
@@ -127,6 +128,7 @@ static void run_child(const struct setting *s, int message_fd)
     }
     if (s->lr > 0.0) train.lr = s->lr;
     if (s->dim != NULL) set(table, n, &train, "dim", s->dim);
+    if (s->bf16) set(table, n, &train, "precision", "bf16");
     tsr_threads_set(s->threads);
     char out[512], init[512];
     snprintf(out, sizeof out, "%s/%s", folder, s->out);
@@ -220,6 +222,23 @@ static void test_run__same_bytes_after_a_stop(void **state)
     assert_int_equal(run(&(struct setting){"stopped", 1, 2, .resume = true}, message),
                      TSR_STATUS_OK);
     assert_same_checkpoint("one", "stopped");
+}
+
+static void
+test_run__bf16_gives_the_same_bytes_at_any_number_of_threads_and_after_a_stop(void **state)
+{
+    (void)state;
+    char message[512];
+    struct setting half = {"half", 1, 1, .bf16 = true}, four = {"half4", 4, 2, .bf16 = true};
+    struct setting stopped = {"half stopped", 2, 2, .stop_after = 7, .bf16 = true};
+    assert_int_equal(run(&half, message), TSR_STATUS_OK);
+    assert_int_equal(run(&four, message), TSR_STATUS_OK);
+    assert_int_equal(run(&stopped, message), TSR_STATUS_OK);
+    stopped.stop_after = 0;
+    stopped.resume = true;
+    assert_int_equal(run(&stopped, message), TSR_STATUS_OK);
+    assert_same_checkpoint("half", "half4");
+    assert_same_checkpoint("half", "half stopped");
 }
 
 static void test_run__same_bytes_after_kills(void **state)
@@ -334,6 +353,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tsr_test(test_run__same_bytes_at_any_number_of_threads_and_workers),
         tsr_test(test_run__same_bytes_after_a_stop),
+        tsr_test(test_run__bf16_gives_the_same_bytes_at_any_number_of_threads_and_after_a_stop),
         tsr_test(test_run__same_bytes_after_kills),
         tsr_test(test_run__a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint),
         tsr_test(test_run__refuses_a_directory_in_use),
