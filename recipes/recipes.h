@@ -189,6 +189,10 @@ typedef struct tsr_run_options {
     bool resume;      /* go on from the newest checkpoint in out */
     const char *init; /* a checkpoint, or the directory of a run, to take weights from */
     const char *init_weights; /* of which network: tsr_recipe.adopt */
+    /* Training images: a share of each class, tsr_dataset_label_fraction() by the seed, or those that a file names,
+     * tsr_dataset_label_list(). 0, NULL: all. Both are in checkpoints, and must be given again to resume. */
+    double label_fraction;
+    const char *label_list;
 } tsr_run_options;
 
 typedef struct tsr_run_progress {

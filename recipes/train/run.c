@@ -23,7 +23,7 @@ struct run {
     tsr_build build;
     tsr_view_spec specs[VIEWS];
     tsr_views views;
-    tsr_dataset *data;
+    tsr_dataset *whole, *data; /* data: what is trained on, all of whole or a part of it */
     tsr_view_spec test_specs[VIEWS];
     tsr_views test_views;
     tsr_dataset *test; /* what the recipe evaluates on; NULL: nothing */
@@ -55,6 +55,32 @@ static tsr_status put_options(tsr_checkpoint_writer *w, const tsr_option *table,
     return tsr_status_get();
 }
 
+/* Which part of the images is trained on, where it is not all of them. */
+static tsr_status put_part(tsr_checkpoint_writer *w, const tsr_run_options *o)
+{
+    if (o->label_fraction > 0.0) tsr_checkpoint_put_double(w, "label_fraction", o->label_fraction);
+    if (o->label_list != NULL) tsr_checkpoint_put_string(w, "label_list", o->label_list);
+    return tsr_status_get();
+}
+
+static tsr_status check_part(const tsr_checkpoint *c, const tsr_run_options *o)
+{
+    double fraction = 0.0;
+    const char *list = NULL;
+    if (tsr_checkpoint_value_find(c, "label_fraction") != NULL)
+        tsr_checkpoint_get_double(c, "label_fraction", &fraction);
+    if (tsr_checkpoint_value_find(c, "label_list") != NULL)
+        tsr_checkpoint_get_string(c, "label_list", &list);
+    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
+    bool same_list = list == NULL || o->label_list == NULL ? list == o->label_list
+                                                           : strcmp(list, o->label_list) == 0;
+    if (fraction == o->label_fraction && same_list) return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_ARGUMENT,
+                    "resume: the run has label fraction %g and label list %s, this one %g and %s",
+                    fraction, list != NULL ? list : "none", o->label_fraction,
+                    o->label_list != NULL ? o->label_list : "none");
+}
+
 static tsr_status save(struct run *run)
 {
     char path[TSR_CHECKPOINT_PATH];
@@ -67,6 +93,7 @@ static tsr_status save(struct run *run)
     put_options(w, table, n, run->train);
     put_options(w, run->recipe->options, run->recipe->n_options, run->recipe_options);
     if (tsr_status_get() == TSR_STATUS_OK) tsr_checkpoint_put_string(w, "data", run->options->data);
+    if (tsr_status_get() == TSR_STATUS_OK) put_part(w, run->options);
     if (tsr_status_get() == TSR_STATUS_OK) tsr_trainer_save(run->trainer, w);
     if (tsr_status_get() != TSR_STATUS_OK || tsr_checkpoint_commit(&w) != TSR_STATUS_OK) {
         tsr_checkpoint_abandon(&w);
@@ -87,7 +114,8 @@ static tsr_status resume(struct run *run)
     }
     tsr_checkpoint_path(run->options->out, step, path);
     tsr_checkpoint *c = tsr_checkpoint_open(path);
-    if (c != NULL) tsr_trainer_load(run->trainer, c);
+    if (c != NULL && check_part(c, run->options) == TSR_STATUS_OK)
+        tsr_trainer_load(run->trainer, c);
     tsr_checkpoint_close(&c);
     return tsr_status_get();
 }
@@ -123,6 +151,23 @@ static tsr_status open_loader(struct run *run)
                             .end_epoch = run->train->epochs,
                             .min_short_side = tsr_views_min_short_side(&run->views)};
     run->loader = tsr_loader_open_views(run->data, &run->views, &o);
+    return tsr_status_get();
+}
+
+static tsr_status open_data(struct run *run)
+{
+    const tsr_run_options *o = run->options;
+    if (o->label_fraction != 0.0 && o->label_list != NULL) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--label-fraction and --label-list: give one of the two");
+    }
+    run->whole = run->data = tsr_dataset_open(o->data, NULL);
+    if (run->whole == NULL) return tsr_status_get();
+    if (o->label_fraction != 0.0) {
+        run->data = tsr_dataset_label_fraction(run->whole, o->label_fraction, o->seed);
+    } else if (o->label_list != NULL) {
+        run->data = tsr_dataset_label_list(run->whole, o->label_list);
+    }
     return tsr_status_get();
 }
 
@@ -194,8 +239,7 @@ static tsr_status open_run(struct run *run)
                         "--data and --out are needed: a folder of images, and a "
                         "directory for checkpoints");
     }
-    run->data = tsr_dataset_open(o->data, NULL);
-    if (run->data == NULL) return tsr_status_get();
+    if (open_data(run) != TSR_STATUS_OK) return tsr_status_get();
     run->build.classes = tsr_dataset_classes(run->data);
     run->views.n = run->recipe->views(&run->build, run->specs, VIEWS);
     if (run->views.n < 0 || tsr_views_check(&run->views) != TSR_STATUS_OK) return tsr_status_get();
@@ -222,7 +266,8 @@ static void close_run(struct run *run)
     tsr_loader_close(&run->loader);
     tsr_run_log_close(&run->log);
     tsr_trainer_free(&run->trainer);
-    tsr_dataset_close(&run->data);
+    if (run->data != run->whole) tsr_dataset_close(&run->data);
+    tsr_dataset_close(&run->whole);
     tsr_dataset_close(&run->test);
 }
 
