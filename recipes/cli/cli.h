@@ -253,6 +253,7 @@ int cli_knn(int argc, char **argv);
 int cli_linear(int argc, char **argv);
 int cli_plan(int argc, char **argv);
 int cli_pretrain(int argc, char **argv);
+int cli_finetune(int argc, char **argv);
 int cli_recipes(int argc, char **argv);
 
 #endif

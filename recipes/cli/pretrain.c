@@ -1,4 +1,4 @@
-/* tessera pretrain RECIPE: options from the recipe's table, a run, and what is said of it. */
+/* tessera pretrain RECIPE, tessera finetune CHECKPOINT: options from the recipe's table, a run, and what is said of it. */
 #include "recipes/cli/cli.h"
 
 #include <inttypes.h>
@@ -148,19 +148,65 @@ static void print_config(const tsr_recipe *recipe, const cli_table *tables, int 
     fflush(stdout);
 }
 
-static int run_recipe(cli_recipe *r, int argc, char **argv)
+/* --projection as wide as the first layer of the head of the network that is taken. */
+static tsr_status option_of_head(const tsr_checkpoint *c, const char *network, cli_recipe *r)
+{
+    char name[64], text[32];
+    if (network == NULL && tsr_checkpoint_get_string(c, "feature", &network) != TSR_STATUS_OK)
+        return tsr_status_get();
+    snprintf(name, sizeof name, "%.20s", network);
+    name[strcspn(name, ".")] = '\0';
+    strcat(name, "/head.mlp.0.weight");
+    const tsr_checkpoint_entry *entry = tsr_checkpoint_find(c, name);
+    if (entry == NULL || entry->shape.ndim != 2) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--from-projection: the checkpoint has no projection head (%s)", name);
+    }
+    snprintf(text, sizeof text, "%" PRId64, entry->shape.size[0]);
+    return tsr_option_set(tsr_option_find(r->recipe->options, r->recipe->n_options, "projection"),
+                          r->options, text);
+}
+
+/* The shape of the checkpoint's network, where the user gave no other; head: also of the first layer of its head. */
+static tsr_status options_of_init(const tsr_run_options *run, bool head, cli_recipe *r)
+{
+    static const char *const shape[] = {"model", "image-size", "patch-size", "window",
+                                        "dim",   "depth",      "heads",      "mlp-ratio"};
+    char path[TSR_CHECKPOINT_PATH], text[TSR_OPTION_TEXT];
+    tsr_train_options theirs;
+    const cli_table *table = &r->tables[0];
+    tsr_checkpoint *c = tsr_checkpoint_open_run(run->init, path);
+    if (c != NULL && tsr_backbone_train_options(c, &theirs) == TSR_STATUS_OK) {
+        for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
+            const tsr_option *o = tsr_option_find(table->at, table->n, shape[i]);
+            if (table->given[o - table->at]) continue;
+            tsr_option_set(o, table->options, tsr_option_text(o, &theirs, text));
+        }
+        if (head) option_of_head(c, run->init_weights, r);
+    }
+    tsr_checkpoint_close(&c);
+    return tsr_status_get();
+}
+
+static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
 {
     const tsr_recipe *recipe = r->recipe;
     tsr_run_options run = {0};
     int64_t seed = 0;
+    bool from_projection = false;
+    const cli_flag init = {
+        "init", CLI_TEXT, &run.init, "CKPT",
+        "start from the backbone of this checkpoint, of tessera import or a run"};
+    const cli_flag weights = {
+        "weights", CLI_TEXT, &run.init_weights, "NETWORK",
+        "of the checkpoint: teacher or student; default: what its recipe evaluates"};
     const cli_flag flags[] = {
         {"data", CLI_TEXT, &run.data, "DIR",
          "images: class folders, a flat folder, shards (*.tar), IDX or CIFAR files"},
         {"out", CLI_TEXT, &run.out, "DIR", "where checkpoints and the log go"},
         {"resume", CLI_SWITCH, &run.resume, NULL,
          "go on with the run in --out; its options are taken from there"},
-        {"init", CLI_TEXT, &run.init, "CKPT",
-         "start from the backbone of this checkpoint, of tessera import or a run"},
+        finetune ? weights : init,
         CLI_PRESET_FLAG(*r),
         {"seed", CLI_INT, &seed, "N", "of all random numbers; default 0"},
         {"workers", CLI_INT, &run.workers, "N", "loader threads; default: as many as --threads"},
@@ -168,20 +214,38 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
         {"keep", CLI_INT, &run.keep, "N", "newest checkpoints to keep; default 2"},
         {"stop-after", CLI_INT, &run.stop_after, "STEPS",
          "end early, with a checkpoint; the schedules stay"},
+        {"from-projection", CLI_SWITCH, &from_projection, NULL,
+         "keep the first layer of the checkpoint's head: --projection of its width"},
     };
     char usage[160], kept_data[4096];
-    snprintf(usage, sizeof usage, "pretrain %s --data DIR --out DIR [options]", recipe->name);
+    if (finetune) {
+        snprintf(usage, sizeof usage, "finetune CHECKPOINT --data DIR --out DIR [options]");
+    } else {
+        snprintf(usage, sizeof usage, "pretrain %s --data DIR --out DIR [options]", recipe->name);
+    }
     cli_arguments arguments = {.usage = usage,
                                .description = r->description,
                                .flags = flags,
-                               .n_flags = sizeof flags / sizeof flags[0],
+                               .n_flags = (int)(sizeof flags / sizeof flags[0]) - !finetune,
                                .tables = r->tables,
-                               .n_tables = 2};
+                               .n_tables = 2,
+                               .max_positional = finetune};
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
     run.seed = (uint64_t)seed;
+    if (arguments.n_positional > 0) run.init = arguments.positional[0];
     if (run.resume && run.init != NULL) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "--init: a run that is resumed goes on with its own weights");
+        tsr_fail(TSR_STATUS_ARGUMENT, "%s: a run that is resumed goes on with its own weights",
+                 finetune ? run.init : "--init");
+        return cli_usage_error(&arguments);
+    }
+    if (finetune && !run.resume && run.init == NULL) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "a checkpoint to start from is missing");
+        return cli_usage_error(&arguments);
+    }
+    const char *w = run.init_weights;
+    if (w != NULL && strcmp(w, "teacher") != 0 && strcmp(w, "student") != 0) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--weights: got \"%.60s\", expected teacher or student", w);
         return cli_usage_error(&arguments);
     }
     if (run.resume && options_of_checkpoint(run.out, &run.seed, &run.data, kept_data, r->tables,
@@ -192,6 +256,8 @@ static int run_recipe(cli_recipe *r, int argc, char **argv)
         tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed");
         return cli_usage_error(&arguments);
     }
+    if (finetune && !run.resume && options_of_init(&run, from_projection, r) != TSR_STATUS_OK)
+        return cli_report();
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -214,7 +280,25 @@ int cli_pretrain(int argc, char **argv)
     cli_recipe r;
     int status = cli_recipe_open(&r, "pretrain", argc, argv);
     if (status >= 0) return status;
-    status = run_recipe(&r, argc - 1, argv + 1);
+    status = run_recipe(&r, false, argc - 1, argv + 1);
+    cli_recipe_close(&r);
+    return status;
+}
+
+int cli_finetune(int argc, char **argv)
+{
+    enum { ARGUMENTS = 256 };
+    char name[] = "finetune", *named[ARGUMENTS + 1] = {argv[0], name};
+    if (argc >= ARGUMENTS) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "more than %d arguments", ARGUMENTS);
+        cli_report();
+        return CLI_USAGE;
+    }
+    for (int i = 1; i < argc; i++) named[i + 1] = argv[i];
+    cli_recipe r;
+    int status = cli_recipe_open(&r, "finetune", argc + 1, named);
+    if (status >= 0) return status;
+    status = run_recipe(&r, true, argc, named + 1);
     cli_recipe_close(&r);
     return status;
 }

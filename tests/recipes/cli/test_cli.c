@@ -88,9 +88,10 @@ static int remove_run(void **state)
     return nftw(test_folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static const char *const commands[] = {
-    "pretrain ibot", "plan ibot", "data ibot", "knn",         "linear", "features", "attention",
-    "inspect",       "gradcheck", "recipes",   "diff-recipe", "import", "export",   "cluster"};
+static const char *const commands[] = {"pretrain ibot", "plan ibot", "data ibot",   "knn",
+                                       "linear",        "features",  "attention",   "inspect",
+                                       "gradcheck",     "recipes",   "diff-recipe", "import",
+                                       "export",        "cluster",   "finetune"};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 /* ---- help ---- */
@@ -207,7 +208,7 @@ static void test_cli__manual_has_every_flag(void **state)
         shell(
             "{ for r in $(\"$t\" pretrain --help | sed -n 's/^  \\([a-z][a-z0-9_-]*\\) .*/\\1/p'); "
             "do \"$t\" pretrain $r --help; done; for c in 'plan ibot' 'data ibot' knn linear features "
-            "attention inspect gradcheck import export recipes diff-recipe 'data pack'; do \"$t\" $c --help; done; } | "
+            "attention inspect gradcheck import export finetune cluster recipes diff-recipe 'data pack'; do \"$t\" $c --help; done; } | "
             "sed -n 's/^  \\(--[a-z0-9-]*\\).*/\\1/p' | sort -u "
             "> $d/help; sed -n 's/^\\.B //p' \"$TSR_MAN_PAGE\" | tr -d '\\\\' | cut -d ' ' -f 1 | "
             "grep ^-- | sort -u > $d/man; diff $d/help $d/man && wc -l < $d/man"),
@@ -738,6 +739,32 @@ static void test_cli__pretrain_starts_from_imported_weights(void **state)
 #undef IMPORTED
 }
 
+/* The shape is the checkpoint's; a run goes on with its own weights; accuracy is said. */
+static void test_cli__finetune_starts_from_a_run(void **state)
+{
+    (void)state;
+#define TUNED "finetune $d/run --data $d/data --batch 8 --epochs 2 --warmup-epochs 0"
+    assert_run("finetune --help", 0);
+    assert_says("Usage: tessera finetune CHECKPOINT --data DIR --out DIR [options]\n");
+    assert_run(TUNED " --out $d/tuned --from-projection --stop-after 7", 0);
+    assert_says(" dim 16 ");
+    assert_says(" projection 16 ");
+    assert_says("\nvalidation: loss ");
+    assert_says(" accuracy ");
+    assert_run("finetune --resume --out $d/tuned", 0);
+    assert_says("resumed at step 7\n");
+    assert_run("knn $d/tuned --data $d/data --k 4 --no-baselines", 0);
+    assert_run("finetune $d/tuned --resume --out $d/tuned", 2);
+    assert_says("a run that is resumed goes on with its own weights");
+    assert_run("finetune --data $d/data --out $d/tuned2", 2);
+    assert_says("a checkpoint to start from is missing");
+    assert_run(TUNED " --out $d/tuned2 --weights both", 2);
+    assert_says("expected teacher or student");
+    assert_run("finetune $d/tuned --data $d/data --out $d/tuned2 --from-projection", 1);
+    assert_says("no projection head (student/head.mlp.0.weight)");
+#undef TUNED
+}
+
 /* ---- checks and estimates ---- */
 
 static void test_cli__gradcheck_checks_what_is_asked(void **state)
@@ -838,6 +865,7 @@ int main(void)
         tsr_test(test_cli__import_resizes_and_allows),
         tsr_test(test_cli__import_refuses_in_one_line),
         tsr_test(test_cli__pretrain_starts_from_imported_weights),
+        tsr_test(test_cli__finetune_starts_from_a_run),
         tsr_test(test_cli__gradcheck_checks_what_is_asked),
         tsr_test(test_cli__plan_measures_a_step),
         tsr_test(test_cli__export_writes_graphs_and_weights),
