@@ -434,6 +434,13 @@ typedef enum tsr_position {
     TSR_POSITION_ANTIALIAS,  /* by the sizes, with antialias: DINOv2 with registers, timm */
 } tsr_position;
 
+/* Relative positions of a ViT (BEiT): tables of zeros at first, for the tokens of image_size. */
+typedef enum tsr_vit_relative {
+    TSR_VIT_RELATIVE_NONE = 0,
+    TSR_VIT_RELATIVE_BLOCKS, /* a table in each block, "blocks.i.attn.relative_position_bias_table" */
+    TSR_VIT_RELATIVE_SHARED, /* one for all of them, "rel_pos_bias.relative_position_bias_table" */
+} tsr_vit_relative;
+
 typedef struct tsr_vit_config {
     int64_t image_size; /* of the position embedding's square grid, pixels; 0: 224 */
     int64_t patch_size; /* 0: 16 */
@@ -450,7 +457,9 @@ typedef struct tsr_vit_config {
     bool mean_pooling;  /* the class token becomes fc_norm(mean of patch tokens); no final norm */
     bool masked;        /* has masked_embed, and takes masks */
     tsr_position position;
-    double eps; /* of the layer norms; 0: 1e-6 */
+    bool no_position;          /* no pos_embed */
+    tsr_vit_relative relative; /* not with registers */
+    double eps;                /* of the layer norms; 0: 1e-6 */
     tsr_dtype dtype;
 } tsr_vit_config;
 
@@ -463,8 +472,14 @@ TSR_API tsr_status tsr_vit_config_find(const char *name, tsr_vit_config *config)
 TSR_API tsr_tensor *tsr_vit_resize_position(tsr_tensor *embedding, int64_t grid, int64_t h,
                                             int64_t w, tsr_position rule);
 
+/* A relative position bias that stands alone. */
+typedef struct tsr_relative_position_layer {
+    tsr_module module;
+    tsr_relative_position position;
+} tsr_relative_position_layer;
+
 /* Parameters cls_token [1, 1, D], pos_embed [1, 1 + N0, D], masked_embed [1, D], register_tokens
- * [1, R, D]; children patch_embed.proj, pos_drop, blocks.i, norm (or fc_norm). TSR_BLOCK_PLACES
+ * [1, R, D]; children patch_embed.proj, pos_drop, rel_pos_bias, blocks.i, norm (or fc_norm). TSR_BLOCK_PLACES
  * places a block, one more for pos_drop. Registers have no position, and are in no output. */
 typedef struct tsr_vit {
     union {
@@ -475,6 +490,7 @@ typedef struct tsr_vit {
     tsr_tensor *cls_token, *pos_embed, *masked_embed, *register_tokens;
     tsr_conv_layer *patch_embed;
     tsr_dropout_layer *pos_drop;
+    tsr_relative_position_layer *rel_pos_bias; /* NULL unless shared */
     tsr_norm_layer *norm, *fc_norm;
     tsr_transformer_block *blocks[]; /* [depth] */
 } tsr_vit;

@@ -63,6 +63,11 @@ static bool complete(tsr_vit_config *c)
                  c->registers, MAX_REGISTERS);
         return false;
     }
+    if (c->registers > 0 && c->relative != TSR_VIT_RELATIVE_NONE) {
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "vit: registers have no relative positions; take one of both");
+        return false;
+    }
     double hidden = (double)c->dim * c->mlp_ratio;
     if (!(hidden >= 1.0 && hidden < 1e9)) {
         tsr_fail(TSR_STATUS_ARGUMENT, "vit: mlp_ratio is %g, which makes an MLP of %g",
@@ -73,6 +78,15 @@ static bool complete(tsr_vit_config *c)
 }
 
 static const tsr_backbone_methods vit_methods;
+
+static tsr_relative_position_layer *new_shared(tsr_relative_grid grid, int64_t heads,
+                                               tsr_dtype dtype)
+{
+    tsr_relative_position_layer *m = tsr_module_new(sizeof *m, "rel_pos_bias", dtype);
+    if (m == NULL) return NULL;
+    m->position = tsr_relative_position_new(&m->module, grid, heads, TSR_INIT_CONSTANT(0.0));
+    return tsr_module_finish(&m->module);
+}
 
 tsr_vit *tsr_vit_new(const tsr_vit_config *config)
 {
@@ -91,8 +105,10 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
     int64_t grid = c.image_size / c.patch_size;
     tsr_init init = TSR_INIT_TRUNC_NORMAL(0.02);
     m->cls_token = tsr_module_parameter(base, "cls_token", TSR_SHAPE(1, 1, c.dim), init);
-    m->pos_embed =
-        tsr_module_parameter(base, "pos_embed", TSR_SHAPE(1, 1 + grid * grid, c.dim), init);
+    if (!c.no_position) {
+        m->pos_embed =
+            tsr_module_parameter(base, "pos_embed", TSR_SHAPE(1, 1 + grid * grid, c.dim), init);
+    }
     if (c.masked) {
         m->masked_embed =
             tsr_module_parameter(base, "masked_embed", TSR_SHAPE(1, c.dim), TSR_INIT_CONSTANT(0.0));
@@ -106,6 +122,12 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
         tsr_module_child(base, "patch_embed.proj",
                          tsr_conv_new(c.channels, c.dim, c.patch_size, true, &patches, c.dtype));
     m->pos_drop = tsr_module_child(base, "pos_drop", tsr_dropout_new(c.drop, c.dtype));
+    tsr_relative_grid relative = {grid, grid, true};
+    if (c.relative == TSR_VIT_RELATIVE_SHARED && !base->failed) {
+        m->rel_pos_bias =
+            tsr_module_child(base, "rel_pos_bias", new_shared(relative, c.heads, c.dtype));
+    }
+    if (c.relative != TSR_VIT_RELATIVE_BLOCKS) relative = (tsr_relative_grid){0};
     for (int64_t i = 0; i < c.depth && !base->failed; i++) {
         char name[TSR_MODULE_NAME];
         snprintf(name, sizeof name, "blocks.%" PRId64, i);
@@ -123,6 +145,7 @@ tsr_vit *tsr_vit_new(const tsr_vit_config *config)
                                             .attn_drop = c.attn_drop,
                                             .layer_scale = c.layer_scale,
                                             .eps = c.eps,
+                                            .relative = relative,
                                             .dtype = c.dtype}));
     }
     tsr_norm_layer *norm = tsr_norm_new(TSR_NORM_LAYER, c.dim, c.eps, c.dtype);
@@ -234,25 +257,53 @@ static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_vit_opt
     if (mask != NULL) x = mask_patches(m, x, mask, TSR_SHAPE(batch, h, w));
     tsr_tensor *cls = tsr_expand(m->cls_token, TSR_SHAPE(batch, 1, c->dim));
     x = tsr_concat(TSR_TENSORS(cls, x), 1);
-    x = add_registers(m, tsr_add(x, position(m, h, w)));
+    if (m->pos_embed != NULL) x = tsr_add(x, position(m, h, w));
+    x = add_registers(m, x);
     x = tsr_dropout_forward(m->pos_drop, x, place(options, c->depth, &rng));
     return tsr_scope_return(&scope, x);
 }
 
-static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x,
+/* What attention adds for the places of h x w patches. */
+struct bias {
+    tsr_tensor *shared; /* NULL unless shared; it outlives the blocks */
+    int64_t h, w;
+};
+
+static struct bias bias_for(const tsr_vit *m, tsr_tensor *images)
+{
+    struct bias bias = {NULL, 0, 0};
+    if (m->config.relative == TSR_VIT_RELATIVE_NONE || tsr_tensor_ndim(images) != 4) return bias;
+    bias.h = tsr_tensor_size(images, 2) / m->config.patch_size;
+    bias.w = tsr_tensor_size(images, 3) / m->config.patch_size;
+    if (m->rel_pos_bias != NULL && bias.h > 0 && bias.w > 0) {
+        bias.shared = tsr_relative_position_bias(&m->rel_pos_bias->position, bias.h, bias.w);
+    }
+    return bias;
+}
+
+/* Of block i; NULL: nothing. */
+static tsr_tensor *bias_of(const tsr_vit *m, int64_t i, const struct bias *bias)
+{
+    if (bias->shared != NULL) return bias->shared;
+    return tsr_relative_position_bias(&m->blocks[i]->attn->position, bias->h, bias->w);
+}
+
+static tsr_tensor *block(const tsr_vit *m, int64_t i, tsr_tensor *x, const struct bias *relative,
                          const tsr_backbone_options *options)
 {
+    if (x == NULL) return NULL;
     tsr_rng own;
+    tsr_tensor *bias = bias_of(m, i, relative);
     const tsr_rng *rng = place(options, i, &own);
-    if (m->backbone.recompute) return tsr_transformer_block_recomputed(m->blocks[i], x, NULL, rng);
-    return tsr_transformer_block_forward(m->blocks[i], x, NULL, rng, NULL);
+    if (m->backbone.recompute) return tsr_transformer_block_recomputed(m->blocks[i], x, bias, rng);
+    return tsr_transformer_block_forward(m->blocks[i], x, bias, rng, NULL);
 }
 
 /* Blocks 0 .. n; each block's input dies as soon as nothing needs it. */
 static tsr_tensor *blocks(const tsr_vit *m, tsr_scope *scope, int64_t n, tsr_tensor *x,
-                          const tsr_backbone_options *options)
+                          const struct bias *bias, const tsr_backbone_options *options)
 {
-    for (int64_t i = 0; i < n; i++) x = tsr_scope__renew(scope, block(m, i, x, options));
+    for (int64_t i = 0; i < n; i++) x = tsr_scope__renew(scope, block(m, i, x, bias, options));
     return x;
 }
 
@@ -260,9 +311,11 @@ tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
                             const tsr_backbone_options *options)
 {
     if (m == NULL || images == NULL) return NULL;
+    tsr_scope outer = tsr_scope_open();
+    struct bias bias = bias_for(m, images);
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *x = embed(m, images, options);
-    x = drop_registers(m, blocks(m, &scope, m->config.depth, x, options), 1);
+    x = drop_registers(m, blocks(m, &scope, m->config.depth, x, &bias, options), 1);
     if (m->norm != NULL) {
         x = tsr_norm_forward(m->norm, x);
     } else {
@@ -270,7 +323,7 @@ tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
         tsr_tensor *mean = tsr_mean(patches, (const int[]){1}, 1, true);
         x = tsr_concat(TSR_TENSORS(tsr_norm_forward(m->fc_norm, mean), patches), 1);
     }
-    return tsr_module_leave(&scope, x);
+    return tsr_scope_return(&outer, tsr_module_leave(&scope, x));
 }
 
 tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
@@ -285,35 +338,40 @@ tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
                         "vit_intermediate: n is %d, expected 1 to %" PRId64 " (the depth)", n,
                         m->config.depth);
     }
+    tsr_scope outer = tsr_scope_open();
+    struct bias bias = bias_for(m, images);
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *x = embed(m, images, options);
     int64_t first = m->config.depth - n;
     bool normed = m->norm != NULL && (options == NULL || !options->no_norm);
-    x = blocks(m, &scope, first, x, options);
+    x = blocks(m, &scope, first, x, &bias, options);
     for (int i = 0; i < n; i++) {
-        x = block(m, first + i, x, options);
+        x = block(m, first + i, x, &bias, options);
         tsr_tensor *tokens = drop_registers(m, x, 1);
         outputs[i] = normed ? tsr_norm_forward(m->norm, tokens) : tokens;
     }
     bool failed = outputs[n - 1] == NULL;
     for (int i = 0; i < n && failed; i++) outputs[i] = NULL;
     tsr_module_leave_many(&scope, (tsr_tensors){outputs, n});
+    tsr_scope_close(&outer, (tsr_tensors){outputs, n});
     return failed ? tsr_status_get() : TSR_STATUS_OK;
 }
 
 tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images)
 {
     if (m == NULL || images == NULL) return NULL;
-    tsr_scope scope = tsr_module_enter(&m->module);
+    tsr_scope outer = tsr_scope_open();
     bool was = tsr_recording_set(false);
+    struct bias bias = bias_for(m, images);
+    tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *x = embed(m, images, NULL), *weights = NULL;
     int64_t last = m->config.depth - 1;
-    x = blocks(m, &scope, last, x, NULL);
+    x = blocks(m, &scope, last, x, &bias, NULL);
     x = tsr_norm_forward(m->blocks[last]->norm1, x);
-    tsr_attention_forward(m->blocks[last]->attn, x, NULL, NULL, &weights);
+    tsr_attention_forward(m->blocks[last]->attn, x, bias_of(m, last, &bias), NULL, &weights);
     weights = drop_registers(m, drop_registers(m, weights, 2), 3);
     tsr_recording_set(was);
-    return tsr_module_leave(&scope, weights);
+    return tsr_scope_return(&outer, tsr_module_leave(&scope, weights));
 }
 
 /* ---- as a backbone ---- */

@@ -422,6 +422,67 @@ static void test_vit__registers_and_gates_are_those_of_dinov2(void **state)
     assert_failed(TSR_STATUS_ARGUMENT, "registers is 1025, expected 0 to 1024");
 }
 
+/* One block by hand with a bias, and the names of BEiT; recomputed blocks give the same gradients. */
+static void test_vit__takes_relative_positions(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"", "blocks.0.attn.relative_position_bias_table",
+                                        "rel_pos_bias.relative_position_bias_table"};
+    for (int kind = TSR_VIT_RELATIVE_BLOCKS; kind <= TSR_VIT_RELATIVE_SHARED; kind++) {
+        tsr_vit_config config = small_config(TSR_DTYPE_F64);
+        config.depth = 2;
+        config.relative = (tsr_vit_relative)kind;
+        config.no_position = true;
+        tsr_vit *vit = tsr_vit_new(&config);
+        assert_ok();
+        assert_null(vit->pos_embed);
+        tsr_module_initialize(&vit->module, 1);
+        tsr_tensor *table = tsr_module_find(&vit->module, names[kind]), *grads[2];
+        assert_true(tsr_shape_equal(tsr_tensor_shape(table), TSR_SHAPE(7 * 7 + 3, 3)));
+        tsr_fill_normal(tsr_detach(table), tsr_rng_make(4, 0, 0, 0), 0.0, 1.0);
+        tsr_tensor *images = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(2, 3, 32, 32)), *x, *b;
+        tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+
+        x = tsr_patch_embed(images, vit->patch_embed->weight, vit->patch_embed->bias);
+        x = tsr_permute(tsr_reshape(x, TSR_SHAPE(2, 48, 16)), (const int[]){0, 2, 1});
+        x = tsr_concat(TSR_TENSORS(tsr_expand(vit->cls_token, TSR_SHAPE(2, 1, 48)), x), 1);
+        for (int i = 0; i < 2; i++) {
+            const tsr_relative_position *p = vit->rel_pos_bias != NULL
+                                                 ? &vit->rel_pos_bias->position
+                                                 : &vit->blocks[i]->attn->position;
+            b = tsr_relative_position_bias(p, 4, 4);
+            x = tsr_transformer_block_forward(vit->blocks[i], x, b, NULL, NULL);
+        }
+        tsr_tensor *plain = tsr_norm_forward(vit->norm, x);
+        assert_close(tsr_vit_forward(vit, images, NULL), plain, 1e-12);
+        assert_non_null(tsr_vit_forward(vit, tsr_slice(images, 2, 0, 16, 1), NULL));
+        assert_non_null(tsr_vit_last_attention(vit, images));
+        for (int recompute = 0; recompute < 2; recompute++) {
+            tsr_backbone_recompute(&vit->backbone, recompute == 1);
+            tsr_tape *tape = tsr_tape_open();
+            x = tsr_exp(tsr_vit_forward(vit, images, NULL));
+            tsr_backward(tape, tsr_sum(x, NULL, 0, false), NULL);
+            tsr_tape_close(&tape);
+            assert_ok();
+            grads[recompute] = tsr_tensor_hold(tsr_tensor_grad(table));
+            assert_non_null(grads[recompute]);
+            tsr_tensor_set_grad(table, NULL);
+            tsr_module_list *list = tsr_module_parameters(&vit->module);
+            for (int64_t i = 0; i < list->n; i++) tsr_tensor_set_grad(list->at[i].tensor, NULL);
+            tsr_module_list_free(&list);
+        }
+        assert_same(grads[0], grads[1]);
+        assert_true(largest_of(grads[0]) > 1e-6);
+        for (int k = 0; k < 2; k++) tsr_tensor_release(&grads[k]);
+        tsr_module_free(&vit);
+    }
+    tsr_vit_config config = small_config(TSR_DTYPE_F64);
+    config.relative = TSR_VIT_RELATIVE_SHARED;
+    config.registers = 1;
+    assert_null(tsr_vit_new(&config));
+    assert_failed(TSR_STATUS_ARGUMENT, "registers have no relative positions");
+}
+
 static void test_vit__fits_positions_with_antialias(void **state)
 {
     (void)state;
@@ -617,6 +678,7 @@ int main(void)
         tsr_test(test_vit__drops_where_the_authors_do),
         tsr_test(test_vit__registers_and_gates_are_those_of_dinov2),
         tsr_test(test_vit__fits_positions_with_antialias),
+        tsr_test(test_vit__takes_relative_positions),
         tsr_test(test_vit__refuses_what_does_not_fit),
         tsr_test(test_vit__holds_one_block_at_a_time),
         tsr_test(test_vit__recomputed_blocks_give_the_same_bits_in_less_memory),
