@@ -90,10 +90,35 @@ static bool stop(void *user)
     return interrupted != 0;
 }
 
-/* The options that a checkpoint in out was made with; what the user gave must agree. */
-static tsr_status options_of_checkpoint(const char *out, uint64_t *seed, const char **data,
-                                        char kept_data[4096], cli_table *tables, int n)
+/* Texts of a checkpoint that outlive it. */
+struct kept {
+    char data[4096], label_list[4096];
+};
+
+/* What the user did not give is as the run has it. */
+static tsr_status images_of_checkpoint(const tsr_checkpoint *c, tsr_run_options *run,
+                                       struct kept *kept)
 {
+    const char *text;
+    if (run->data == NULL && tsr_checkpoint_get_string(c, "data", &text) == TSR_STATUS_OK) {
+        snprintf(kept->data, sizeof kept->data, "%s", text);
+        run->data = kept->data;
+    }
+    if (run->label_fraction == 0.0 && tsr_checkpoint_value_find(c, "label_fraction") != NULL)
+        tsr_checkpoint_get_double(c, "label_fraction", &run->label_fraction);
+    if (run->label_list == NULL && tsr_checkpoint_value_find(c, "label_list") != NULL &&
+        tsr_checkpoint_get_string(c, "label_list", &text) == TSR_STATUS_OK) {
+        snprintf(kept->label_list, sizeof kept->label_list, "%s", text);
+        run->label_list = kept->label_list;
+    }
+    return tsr_status_get();
+}
+
+/* The options that a checkpoint in --out was made with; what the user gave must agree. */
+static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept, cli_table *tables,
+                                        int n)
+{
+    const char *out = run->out;
     char path[TSR_CHECKPOINT_PATH];
     int64_t step = -1;
     if (out == NULL)
@@ -121,12 +146,8 @@ static tsr_status options_of_checkpoint(const char *out, uint64_t *seed, const c
             tsr_option_set(o, tables[t].options, text);
         }
     }
-    if (tsr_status_get() == TSR_STATUS_OK) tsr_checkpoint_get_uint(c, "seed", seed);
-    if (*data == NULL && tsr_status_get() == TSR_STATUS_OK &&
-        tsr_checkpoint_get_string(c, "data", &text) == TSR_STATUS_OK) {
-        snprintf(kept_data, 4096, "%s", text);
-        *data = kept_data;
-    }
+    if (tsr_status_get() == TSR_STATUS_OK) tsr_checkpoint_get_uint(c, "seed", &run->seed);
+    if (tsr_status_get() == TSR_STATUS_OK) images_of_checkpoint(c, run, kept);
     tsr_checkpoint_close(&c);
     return tsr_status_get();
 }
@@ -214,10 +235,15 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
         {"keep", CLI_INT, &run.keep, "N", "newest checkpoints to keep; default 2"},
         {"stop-after", CLI_INT, &run.stop_after, "STEPS",
          "end early, with a checkpoint; the schedules stay"},
+        {"label-fraction", CLI_DOUBLE, &run.label_fraction, "SHARE",
+         "train on this share of each class's images, drawn by --seed", 1e-9, 1},
+        {"label-list", CLI_TEXT, &run.label_list, "FILE",
+         "train on the images that this file names, a line each"},
         {"from-projection", CLI_SWITCH, &from_projection, NULL,
          "keep the first layer of the checkpoint's head: --projection of its width"},
     };
-    char usage[160], kept_data[4096];
+    char usage[160];
+    struct kept kept;
     if (finetune) {
         snprintf(usage, sizeof usage, "finetune CHECKPOINT --data DIR --out DIR [options]");
     } else {
@@ -248,8 +274,7 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
         tsr_fail(TSR_STATUS_ARGUMENT, "--weights: got \"%.60s\", expected teacher or student", w);
         return cli_usage_error(&arguments);
     }
-    if (run.resume && options_of_checkpoint(run.out, &run.seed, &run.data, kept_data, r->tables,
-                                            2) != TSR_STATUS_OK) {
+    if (run.resume && options_of_checkpoint(&run, &kept, r->tables, 2) != TSR_STATUS_OK) {
         return cli_report();
     }
     if (run.data == NULL || run.out == NULL) {

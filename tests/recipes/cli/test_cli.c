@@ -762,6 +762,17 @@ static void test_cli__finetune_starts_from_a_run(void **state)
     assert_says("expected teacher or student");
     assert_run("finetune $d/tuned --data $d/data --out $d/tuned2 --from-projection", 1);
     assert_says("no projection head (student/head.mlp.0.weight)");
+    /* 6 of each of the 4 classes; a resumed run has them again. */
+    assert_run(TUNED " --out $d/few --label-fraction 0.5 --stop-after 2", 0);
+    assert_says("images: 24 ");
+    assert_run("finetune --resume --out $d/few", 0);
+    assert_says("images: 24 ");
+    assert_int_equal(shell("for i in 0 1 2 3 4 5 6 7; do echo \"train-images-idx3-ubyte[$i]\"; "
+                           "done > $d/list"),
+                     0);
+    assert_run(TUNED " --out $d/listed --label-list $d/list --stop-after 1", 0);
+    assert_says("images: 8 ");
+    assert_run(TUNED " --out $d/none --label-fraction 2", 2);
 #undef TUNED
 }
 
