@@ -111,6 +111,7 @@ tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_ten
     tsr_shape shape = tsr_tensor_shape(x);
     tsr_tensor *qkv[3];
     x = tsr_module_narrow(&m->module, x);
+    if (bias != NULL) bias = tsr_module_narrow(&m->module, bias);
     tsr_split(tsr_linear_forward(m->qkv, x), -1, 3, qkv);
     for (int i = 0; i < 3; i++) qkv[i] = split_heads(qkv[i], m->heads);
     x = tsr_scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias, &options, weights);

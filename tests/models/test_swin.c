@@ -197,6 +197,27 @@ static void test_swin__drops_by_sample_alone(void **state)
     tsr_module_free(&swin);
 }
 
+/* Windows, biases and masks of bf16: near the f32 values, and every table learns. */
+static void test_swin__computes_in_bf16(void **state)
+{
+    (void)state;
+    tsr_safetensors *file = golden_open("swin");
+    tsr_swin *swin = small_swin(TSR_DTYPE_F32);
+    golden_load(&swin->module, file, true);
+    tsr_module_compute_in(&swin->module, TSR_DTYPE_BF16);
+    tsr_backbone_options masked = {.mask = golden(file, "in.mask", TSR_DTYPE_F32)};
+    tsr_tape *tape = tsr_tape_open();
+    tsr_tensor *tokens =
+        tsr_backbone_forward(&swin->backbone, golden(file, "in.images", TSR_DTYPE_F32), &masked);
+    assert_near(tokens, golden(file, "out.masked_tokens", TSR_DTYPE_F32), 0.05, "masked_tokens");
+    tsr_backward(tape, probe(tokens, golden(file, "in.probe", TSR_DTYPE_F32)), NULL);
+    assert_ok();
+    tsr_tape_close(&tape);
+    golden_gradients(&swin->module, file, "grad.", 0.1);
+    tsr_module_free(&swin);
+    tsr_safetensors_close(&file);
+}
+
 static void test_swin__refuses_what_does_not_fit(void **state)
 {
     (void)state;
@@ -241,6 +262,7 @@ int main(void)
         tsr_test(test_swin__gives_the_last_blocks),
         tsr_test(test_swin__shifts_where_there_are_several_windows),
         tsr_test(test_swin__drops_by_sample_alone),
+        tsr_test(test_swin__computes_in_bf16),
         tsr_test(test_swin__refuses_what_does_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
