@@ -445,7 +445,7 @@ static void test_cli__cluster_prints_what_the_library_finds(void **state)
                                 "normalized mutual information, %", "Fowlkes-Mallows index, %"};
     const double wanted[] = {want.accuracy, want.ari, want.nmi, want.fmi};
     for (int i = 0; i < 4; i++) {
-        double got;
+        double got = NAN;
         assert_int_equal(row_numbers(rows[i], &got, 1), 1);
         assert_true(fabs(got - 100.0 * wanted[i]) <= 0.0051);
     }
