@@ -112,8 +112,8 @@ tsr_status tsr_head_forward(const tsr_head *m, tsr_tensor *tokens, tsr_tensor **
 {
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *z = tsr_head_project(m, tokens);
-    *cls = tsr_head_class_logits(m, tsr_vit_class_token(z));
-    *patch = tsr_head_patch_logits(m, tsr_vit_patch_tokens(z));
+    *cls = tsr_head_class_logits(m, tsr_tokens_class(z));
+    *patch = tsr_head_patch_logits(m, tsr_tokens_patches(z));
     if (*patch == NULL) *cls = NULL;
     tsr_scope_close(&scope, TSR_TENSORS(*cls, *patch));
     return *cls != NULL ? TSR_STATUS_OK : tsr_fail(TSR_STATUS_ARGUMENT, "head: an input is NULL");

@@ -497,21 +497,17 @@ typedef struct tsr_vit {
 
 TSR_API tsr_vit *tsr_vit_new(const tsr_vit_config *config);
 
-typedef tsr_backbone_options tsr_vit_options;
-
 /*
  * images [B, C, H, W] of any size -> all tokens [B, 1 + h w, D], h = H / patch, w = W / patch
  * (what is left over is cut). Masked patches become masked_embed before the position embedding is
  * added. options may be NULL where nothing is drawn.
  */
 TSR_API tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
-                                    const tsr_vit_options *options);
-#define tsr_vit_class_token  tsr_tokens_class
-#define tsr_vit_patch_tokens tsr_tokens_patches
+                                    const tsr_backbone_options *options);
 /* outputs[0 .. n): of the last n blocks, each through the final norm unless no_norm, [B, 1 + N, D]
  * (get_intermediate_layers). */
 TSR_API tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
-                                        const tsr_vit_options *options, tsr_tensor **outputs);
+                                        const tsr_backbone_options *options, tsr_tensor **outputs);
 /* The attention of the last block, [B, heads, 1 + N, 1 + N], without gradient, in evaluation
  * (get_last_selfattention). */
 TSR_API tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images);

@@ -186,7 +186,7 @@ static tsr_tensor *position(const tsr_vit *m, int64_t h, int64_t w)
 }
 
 /* The random numbers of block i, or of what comes after block i - 1; NULL without any. */
-static const tsr_rng *place(const tsr_vit_options *options, int64_t i, tsr_rng *rng)
+static const tsr_rng *place(const tsr_backbone_options *options, int64_t i, tsr_rng *rng)
 {
     if (options == NULL) return NULL;
     *rng = options->rng;
@@ -232,7 +232,7 @@ static tsr_tensor *drop_registers(const tsr_vit *m, tsr_tensor *x, int dimension
 }
 
 /* Images to the tokens that enter the first block: [B, 1 + R + N, D]. */
-static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_vit_options *options)
+static tsr_tensor *embed(const tsr_vit *m, tsr_tensor *images, const tsr_backbone_options *options)
 {
     tsr_tensor *mask = options != NULL ? options->mask : NULL;
     tsr_rng rng;

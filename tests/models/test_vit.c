@@ -339,7 +339,7 @@ static void test_vit__drops_where_the_authors_do(void **state)
     tsr_module_initialize(&vit->module, 1);
     tsr_tensor *images = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(3, 3, 32, 32));
     tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
-    tsr_vit_options options = {.rng = tsr_rng_make(5, 7, 100, tsr_rng_purpose("student"))};
+    tsr_backbone_options options = {.rng = tsr_rng_make(5, 7, 100, tsr_rng_purpose("student"))};
     assert_close(tsr_vit_forward(vit, images, &options), dropped_by_hand(vit, images, options.rng),
                  1e-12);
     tsr_module_free(&vit);
