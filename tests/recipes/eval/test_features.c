@@ -207,7 +207,7 @@ static tsr_dataset *make_data(void)
 static tsr_features extract(const tsr_vit *vit, tsr_dataset *data, tsr_extract_options options)
 {
     tsr_features features = {0};
-    tsr_features_extract(&vit->backbone, data, &options, &features);
+    tsr_features_extract(vit != NULL ? &vit->backbone : NULL, data, &options, &features);
     assert_ok();
     return features;
 }
