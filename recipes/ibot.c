@@ -73,7 +73,7 @@ static const tsr_preset presets[] = {
      "global-scale=0.32,1 local-scale=0.05,0.32"},
     {"quickstart", "Fashion-MNIST in a few minutes on two cores: a first look",
      FASHION_MNIST "epochs=1 warmup-epochs=0.1 momentum-teacher-end=0.98"},
-    {"fashion-mnist", "Fashion-MNIST in about 35 minutes on two cores",
+    {"fashion-mnist", "Fashion-MNIST in about half an hour on two cores",
      FASHION_MNIST "epochs=9 warmup-epochs=0.2 momentum-teacher-end=0.998"},
 };
 
