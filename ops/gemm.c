@@ -29,10 +29,12 @@ static void start(void)
     int arch = BLIS_ARCH_GENERIC;
 #if defined(__x86_64__)
     tsr_cpu level = tsr_cpu__level();
-    if (level >= TSR_CPU_AVX512) {
+    if (level >= TSR_CPU_AVX2 && __builtin_cpu_is("amd")) {
+        arch = BLIS_ARCH_ZEN3; /* also with AVX-512, whose units there are no wider */
+    } else if (level >= TSR_CPU_AVX512) {
         arch = BLIS_ARCH_SKX;
     } else if (level >= TSR_CPU_AVX2) {
-        arch = __builtin_cpu_is("amd") ? BLIS_ARCH_ZEN3 : BLIS_ARCH_HASWELL;
+        arch = BLIS_ARCH_HASWELL;
     }
     char number[16];
     snprintf(number, sizeof number, "%d", arch);
