@@ -288,6 +288,9 @@ typedef struct tsr_relative_position {
 /* Both NULL, and owner has failed, where grid is not of 1 to 64 rows and columns. */
 TSR_API tsr_relative_position tsr_relative_position_new(tsr_module *owner, tsr_relative_grid grid,
                                                         int64_t heads, tsr_init init);
+/* A table of a square grid, [(2 n - 1)^2, heads] or, with a class token, 3 rows more, for another square grid: bilinear, as
+ * transformers does for BEiT. NULL, without a message, where the shapes are not of such tables. */
+TSR_API tsr_tensor *tsr_relative_position_resize(tsr_tensor *table, tsr_shape wanted);
 /* The bias [heads, T, T] for tokens of rows x columns: where these are not its own, the table is
  * resized bilinearly (as transformers does for BEiT). NULL where p has no table. */
 TSR_API tsr_tensor *tsr_relative_position_bias(const tsr_relative_position *p, int64_t rows,

@@ -59,19 +59,36 @@ tsr_relative_position tsr_relative_position_new(tsr_module *owner, tsr_relative_
     return p;
 }
 
-/* The table for a window of another size. */
-static tsr_tensor *resize(const tsr_relative_position *p, int64_t rows, int64_t columns)
+/* The first h w rows of a table become rows x columns, bilinearly; those after them stay. */
+static tsr_tensor *resize(tsr_tensor *table, int64_t h, int64_t w, int64_t rows, int64_t columns)
 {
-    int64_t h = 2 * p->grid.rows - 1, w = 2 * p->grid.columns - 1,
-            heads = tsr_tensor_size(p->table, 1), n = h * w;
+    int64_t all = tsr_tensor_size(table, 0), heads = tsr_tensor_size(table, 1), n = h * w;
     tsr_interpolate_options options = {.mode = TSR_INTERPOLATION_BILINEAR};
-    tsr_tensor *t = tsr_reshape(tsr_slice(p->table, 0, 0, n, 1), TSR_SHAPE(1, h, w, heads));
+    tsr_tensor *t = tsr_reshape(tsr_slice(table, 0, 0, n, 1), TSR_SHAPE(1, h, w, heads));
     t = tsr_permute(t, (const int[]){0, 3, 1, 2});
-    t = tsr_interpolate(t, 2 * rows - 1, 2 * columns - 1, &options);
+    t = tsr_interpolate(t, rows, columns, &options);
     t = tsr_permute(t, (const int[]){0, 2, 3, 1});
-    t = tsr_reshape(t, TSR_SHAPE(distances(rows, columns), heads));
-    if (!p->grid.class_token) return t;
-    return tsr_concat(TSR_TENSORS(t, tsr_slice(p->table, 0, n, n + 3, 1)), 0);
+    t = tsr_reshape(t, TSR_SHAPE(rows * columns, heads));
+    return all == n ? t : tsr_concat(TSR_TENSORS(t, tsr_slice(table, 0, n, all, 1)), 0);
+}
+
+/* 2 n - 1 of a table of (2 n - 1)^2 + extra rows; 0: it is none. */
+static int64_t side_of(int64_t table_rows, int64_t extra)
+{
+    int64_t side = 1;
+    while (side < 2 * MAX_SIDE - 1 && side * side + extra < table_rows) side += 2;
+    return side * side + extra == table_rows ? side : 0;
+}
+
+tsr_tensor *tsr_relative_position_resize(tsr_tensor *table, tsr_shape wanted)
+{
+    tsr_shape shape = tsr_tensor_shape(table);
+    if (shape.ndim != 2 || wanted.ndim != 2 || shape.size[1] != wanted.size[1]) return NULL;
+    for (int64_t extra = 0; extra <= 3; extra += 3) {
+        int64_t from = side_of(shape.size[0], extra), to = side_of(wanted.size[0], extra);
+        if (from > 0 && to > 0) return resize(table, from, from, to, to);
+    }
+    return NULL;
 }
 
 tsr_tensor *tsr_relative_position_bias(const tsr_relative_position *p, int64_t rows,
@@ -81,7 +98,8 @@ tsr_tensor *tsr_relative_position_bias(const tsr_relative_position *p, int64_t r
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *table = p->table, *index = p->index;
     if (rows != p->grid.rows || columns != p->grid.columns) {
-        table = resize(p, rows, columns);
+        table = resize(table, 2 * p->grid.rows - 1, 2 * p->grid.columns - 1, 2 * rows - 1,
+                       2 * columns - 1);
         index = make_index(rows, columns, p->grid.class_token);
     }
     tsr_tensor *bias = tsr_permute(tsr_embedding(table, index), (const int[]){2, 0, 1});

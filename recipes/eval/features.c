@@ -130,11 +130,20 @@ static int64_t side(tsr_shape position)
     return n;
 }
 
-/* from in the shape of to: a position embedding is resized. NULL: they do not fit. */
+static bool ends_with(const char *text, const char *tail)
+{
+    size_t a = strlen(text), b = strlen(tail);
+    return a >= b && strcmp(text + a - b, tail) == 0;
+}
+
+/* from in the shape of to: positions are resized. NULL: they do not fit. */
 static tsr_tensor *fit(const char *name, tsr_tensor *to, tsr_tensor *from)
 {
     tsr_shape a = tsr_tensor_shape(to), b = tsr_tensor_shape(from);
     if (tsr_shape_equal(a, b)) return from;
+    if (ends_with(name, "relative_position_index")) return to; /* follows from the grid */
+    if (ends_with(name, "relative_position_bias_table"))
+        return tsr_relative_position_resize(tsr_detach(from), a);
     if (strcmp(name, "pos_embed") != 0 || a.ndim != 3 || b.ndim != 3 || a.size[2] != b.size[2])
         return NULL;
     return tsr_vit_resize_position(tsr_detach(from), side(b), side(a), side(a),

@@ -87,13 +87,31 @@ static bool read_position(const struct weights *w, tsr_position *position)
     return true;
 }
 
+/* The epsilon of layer norms, where a checkpoint says it. */
+static bool read_eps(const struct weights *w, double *eps)
+{
+    return tsr_checkpoint_value_find(w->checkpoint, "backbone.eps") == NULL ||
+           tsr_checkpoint_get_double(w->checkpoint, "backbone.eps", eps) == TSR_STATUS_OK;
+}
+
+/* Whose tables of relative positions are there. */
+static tsr_vit_relative find_relative(const struct weights *w)
+{
+    if (find(w, "rel_pos_bias.relative_position_bias_table") != NULL)
+        return TSR_VIT_RELATIVE_SHARED;
+    return find(w, "blocks.0.attn.relative_position_bias_table") != NULL ? TSR_VIT_RELATIVE_BLOCKS
+                                                                         : TSR_VIT_RELATIVE_NONE;
+}
+
 static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const struct weights *w)
 {
     tsr_vit_config c;
     if (tsr_train_vit_config(train, &c) != TSR_STATUS_OK) return NULL;
     int64_t grid = c.image_size / c.patch_size, hidden = (int64_t)((double)c.dim * c.mlp_ratio);
     c.gated = find(w, "blocks.0.mlp.w12.weight") != NULL;
-    bool fits = has(w, "pos_embed", TSR_SHAPE(1, 1 + grid * grid, c.dim));
+    c.relative = find_relative(w);
+    c.no_position = c.relative != TSR_VIT_RELATIVE_NONE && find(w, "pos_embed") == NULL;
+    bool fits = c.no_position || has(w, "pos_embed", TSR_SHAPE(1, 1 + grid * grid, c.dim));
     for (int64_t i = 0; i < c.depth && fits; i++) {
         char name[64];
         snprintf(name, sizeof name, "blocks.%" PRId64 ".mlp.%s.weight", i, c.gated ? "w3" : "fc2");
@@ -112,11 +130,7 @@ static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const str
     c.qkv_bias = find(w, "blocks.0.attn.qkv.bias") != NULL;
     const tsr_checkpoint_entry *registers = find(w, "register_tokens");
     if (registers != NULL && registers->shape.ndim == 3) c.registers = registers->shape.size[1];
-    if (!read_position(w, &c.position)) return NULL;
-    if (tsr_checkpoint_value_find(w->checkpoint, "backbone.eps") != NULL &&
-        tsr_checkpoint_get_double(w->checkpoint, "backbone.eps", &c.eps) != TSR_STATUS_OK) {
-        return NULL;
-    }
+    if (!read_position(w, &c.position) || !read_eps(w, &c.eps)) return NULL;
     tsr_vit *vit = tsr_vit_new(&c);
     return vit == NULL ? NULL : &vit->backbone;
 }
@@ -142,6 +156,8 @@ static tsr_backbone *swin_of_checkpoint(const tsr_train_options *train, const st
         return NULL;
     }
     c.masked = find(w, "masked_embed") != NULL;
+    c.qkv_bias = find(w, "layers.0.blocks.0.attn.qkv.bias") != NULL;
+    if (!read_eps(w, &c.eps)) return NULL;
     tsr_swin *swin = tsr_swin_new(&c);
     return swin == NULL ? NULL : &swin->backbone;
 }

@@ -78,6 +78,37 @@ static void test_relative_position__gradients_are_differences(void **state)
     tsr_module_free(&m);
 }
 
+/* A resized table is what the bias for that size is made of. */
+static void test_relative_position__tables_are_resized(void **state)
+{
+    (void)state;
+    for (int class_token = 0; class_token < 2; class_token++) {
+        struct owner *m = tsr_module_new(sizeof *m, "owner", TSR_DTYPE_F64);
+        m->position = tsr_relative_position_new(&m->module, (tsr_relative_grid){3, 3, class_token},
+                                                HEADS, TSR_INIT_TRUNC_NORMAL(0.02));
+        m = tsr_module_finish(&m->module);
+        tsr_module_initialize(&m->module, 1);
+        tsr_shape wanted = TSR_SHAPE(9 * 9 + 3 * class_token, HEADS);
+        tsr_tensor *table = tsr_relative_position_resize(m->position.table, wanted);
+        assert_non_null(table);
+        assert_true(tsr_shape_equal(tsr_tensor_shape(table), wanted));
+        tsr_tensor *bias = tsr_relative_position_bias(&m->position, 5, 5);
+        int64_t n = 25 + class_token, first = class_token;
+        assert_true(tsr_tensor_get(bias, (first + 24) * n + first) == /* 4 down, 4 right */
+                    tsr_tensor_get(table, HEADS * (9 * 9 - 1)));
+        assert_true(tsr_tensor_get(bias, first * n + first + 7) == /* 1 up, 2 left */
+                    tsr_tensor_get(table, HEADS * (3 * 9 + 2)));
+        if (class_token) {
+            assert_true(tsr_tensor_get(bias, 0) ==
+                        tsr_tensor_get(m->position.table, HEADS * (5 * 5 + 2)));
+        }
+        assert_null(tsr_relative_position_resize(table, TSR_SHAPE(82 + 3 * class_token, HEADS)));
+        assert_null(tsr_relative_position_resize(table, TSR_SHAPE(49, HEADS + 1)));
+        tsr_module_free(&m);
+        assert_ok();
+    }
+}
+
 /* softmax(q k^T / sqrt(d) + bias) v by hand, and its gradient for the table. */
 static void test_relative_position__enters_attention(void **state)
 {
@@ -119,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tsr_test(test_relative_position__is_by_rows_and_columns_between),
         tsr_test(test_relative_position__gradients_are_differences),
+        tsr_test(test_relative_position__tables_are_resized),
         tsr_test(test_relative_position__enters_attention),
         tsr_test(test_relative_position__refuses_a_window_without_tokens),
     };

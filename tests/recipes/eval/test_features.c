@@ -118,6 +118,59 @@ static void test_features__refuses_what_is_incomplete(void **state)
     tsr_module_free(&teacher);
 }
 
+/* Relative positions, of a block or shared, with and without a position embedding, are found by their tensors. */
+static void test_features__loads_relative_positions(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        tsr_vit_config config = {.image_size = SIZE,
+                                 .patch_size = PATCH,
+                                 .dim = DIM,
+                                 .depth = DEPTH,
+                                 .heads = 2,
+                                 .qkv_bias = true,
+                                 .no_position = i % 2 == 1,
+                                 .relative =
+                                     i < 2 ? TSR_VIT_RELATIVE_BLOCKS : TSR_VIT_RELATIVE_SHARED};
+        tsr_vit *vit = tsr_vit_new(&config);
+        tsr_module_list *all = tsr_module_state(&vit->module);
+        for (int64_t k = 0; k < all->n; k++) {
+            if (all->at[k].is_buffer) continue;
+            tsr_fill_normal(tsr_detach(all->at[k].tensor), tsr_rng_make(7, (uint32_t)k, 0, 1), 0,
+                            1);
+        }
+        tsr_module_list_free(&all);
+        tsr_checkpoint *c = make_checkpoint(vit, vit, NULL);
+        tsr_backbone *loaded = tsr_backbone_load(c, NULL);
+        assert_ok();
+        assert_int_equal(((tsr_vit *)loaded)->config.relative, config.relative);
+        assert_equal_backbones(loaded, &vit->backbone);
+
+        /* Into a network for pictures of twice the side: its index stays, its tables are resized. */
+        config.image_size = 2 * SIZE;
+        tsr_vit *larger = tsr_vit_new(&config);
+        tsr_head_config head = {.dim = DIM, .out_dim = 4, .hidden = 4, .bottleneck = 2};
+        tsr_multi_crop *network = tsr_multi_crop_new(larger, tsr_head_new(&head));
+        tsr_module_initialize(&network->module, 2);
+        tsr_train_options train;
+        tsr_backbone_train_options(c, &train);
+        tsr_backbone_adopt(&network->module, &train, c, NULL);
+        assert_ok();
+        const tsr_relative_position *from = i < 2 ? &vit->blocks[1]->attn->position
+                                                  : &vit->rel_pos_bias->position,
+                                    *to = i < 2 ? &larger->blocks[1]->attn->position
+                                                : &larger->rel_pos_bias->position;
+        bool was = tsr_recording_set(false);
+        assert_close(tsr_relative_position_bias(to, 4, 4), tsr_relative_position_bias(from, 4, 4),
+                     1e-6);
+        tsr_recording_set(was);
+        tsr_module_free(&network);
+        tsr_module_free(&loaded);
+        tsr_checkpoint_close(&c);
+        tsr_module_free(&vit);
+    }
+}
+
 /* A head of each kind is what it was, and puts images where its logits are largest. */
 static void test_features__loads_heads(void **state)
 {
@@ -326,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         files_test(test_features__loads_teacher_and_student),
         files_test(test_features__refuses_what_is_incomplete),
+        files_test(test_features__loads_relative_positions),
         files_test(test_features__loads_heads),
         files_test(test_features__pools_tokens_as_the_authors),
         files_test(test_features__raw_pixels_are_the_views),
