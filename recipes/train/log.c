@@ -139,6 +139,7 @@ tsr_status tsr_run_log_write(tsr_run_log *log, int64_t step, int64_t epoch,
     for (int i = 0; i < n && i < MOST; i++) {
         values[i] = (Tessera__Tensorboard__Value)TESSERA__TENSORBOARD__VALUE__INIT;
         values[i].tag = (char *)numbers[i].name;
+        values[i].value_case = TESSERA__TENSORBOARD__VALUE__VALUE_SIMPLE_VALUE;
         values[i].simple_value = (float)numbers[i].value;
         pointers[i] = &values[i];
         summary.n_value++;
