@@ -42,7 +42,9 @@ static int64_t used(const tsr_dataset *data, int64_t limit)
 static tsr_status one_row(const cli_evaluation *e, cli_evaluation_row *row, tsr_dataset *test)
 {
     tsr_scope scope = tsr_scope_open();
-    cli_progress progress = {.what = row->method};
+    char what[64];
+    snprintf(what, sizeof what, "%s, images", row->method);
+    cli_progress progress = {.what = what};
     row->extract.progress = cli_progress_of;
     row->extract.user = &progress;
     row->start = cli_now();
@@ -91,6 +93,7 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
     row.method = "raw pixels";
     row.backbone = NULL;
     row.extract.size = size < PIXELS ? (int)size : PIXELS;
+    row.extract.grey = tsr_dataset_is_grey(train) && tsr_dataset_is_grey(test);
     return one_row(e, &row, test);
 }
 

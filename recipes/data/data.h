@@ -258,6 +258,8 @@ TSR_API void tsr_dataset_close(tsr_dataset **data);
 
 /* "image folder", "flat folder", "shards", "IDX", "CIFAR-10", "CIFAR-100" or that of a vtable. */
 TSR_API const char *tsr_dataset_kind(const tsr_dataset *data);
+/* The three channels of every image are known to be equal, without reading it; false says nothing. */
+TSR_API bool tsr_dataset_is_grey(const tsr_dataset *data);
 TSR_API int64_t tsr_dataset_count(const tsr_dataset *data);
 TSR_API int64_t tsr_dataset_classes(const tsr_dataset *data); /* 0: no labels */
 /* NULL when c is out of range. */
@@ -295,6 +297,7 @@ TSR_API int64_t tsr_dataset_problems(tsr_dataset *data, tsr_dataset_problem *out
  * to be skipped, and may set *warning to a string constant. */
 typedef struct tsr_dataset_vtable {
     const char *kind;
+    bool grey; /* all images are known to be: tsr_dataset_is_grey() */
     int64_t (*count)(const void *self);
     int64_t (*classes)(const void *self);
     const char *(*class_name)(const void *self, int64_t c);

@@ -60,6 +60,11 @@ const char *tsr_dataset_kind(const tsr_dataset *data)
     return data->vtable->kind;
 }
 
+bool tsr_dataset_is_grey(const tsr_dataset *data)
+{
+    return data->vtable->grey;
+}
+
 int64_t tsr_dataset_count(const tsr_dataset *data)
 {
     return data->count;

@@ -236,6 +236,7 @@ static tsr_status idx_fill(struct memory *m, const char *folder, const char *spl
     m->height = (int)size[1];
     m->width = (int)size[2];
     m->channels = 1;
+    m->vtable.grey = true;
     snprintf(m->file, sizeof m->file, "%s", strrchr(images, '/') + 1);
     if (!idx_file(folder, prefixes, "labels", 1, labels)) return tsr_status_get();
     status = idx_read(labels, 1, n_labels, &m->labels);

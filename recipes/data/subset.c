@@ -7,7 +7,7 @@
 
 struct subset {
     tsr_dataset *whole;
-    tsr_dataset_vtable vtable; /* its kind is that of the whole */
+    tsr_dataset_vtable vtable; /* its kind, and whether it is grey, are those of the whole */
     int64_t n;
     int64_t indices[];
 };
@@ -70,6 +70,7 @@ tsr_dataset *tsr_dataset_subset(tsr_dataset *whole, const int64_t *indices, int6
     if (s == NULL) return NULL;
     *s = (struct subset){.whole = whole,
                          .vtable = {.kind = tsr_dataset_kind(whole),
+                                    .grey = tsr_dataset_is_grey(whole),
                                     .count = count,
                                     .classes = classes,
                                     .class_name = class_name,

@@ -353,7 +353,7 @@ static int blocks_of(const tsr_extract_options *o)
 
 static int64_t feature_size(const tsr_backbone *m, const tsr_extract_options *o)
 {
-    if (m == NULL) return 3 * (int64_t)o->size * o->size;
+    if (m == NULL) return (o->grey ? 1 : 3) * (int64_t)o->size * o->size;
     int64_t size = o->pooling != TSR_POOLING_CLASS ? m->dim : 0;
     if (o->pooling == TSR_POOLING_MEAN) return size;
     for (int i = 1; i <= blocks_of(o); i++) {
@@ -368,7 +368,7 @@ enum { MAX_BLOCKS = 256 };
 static tsr_tensor *features_of(const tsr_backbone *m, tsr_tensor *images,
                                const tsr_extract_options *o)
 {
-    if (m == NULL) return tsr_flatten(images, 1, 3);
+    if (m == NULL) return tsr_flatten(tsr_slice(images, 1, 0, o->grey ? 1 : 3, 1), 1, 3);
     int n = o->pooling != TSR_POOLING_MEAN ? blocks_of(o) : 1;
     tsr_tensor *tokens[MAX_BLOCKS], *parts[MAX_BLOCKS + 1];
     tsr_backbone_options options = {.no_norm = o->pooling == TSR_POOLING_MEAN};
@@ -410,6 +410,7 @@ static tsr_status extract(const tsr_backbone *m, tsr_dataset *data, const tsr_ex
                           int size, tsr_features *out)
 {
     tsr_view_spec spec = o->augment ? tsr_view_linear(size) : tsr_view_eval(size);
+    if (m == NULL) spec.std[0] = spec.std[1] = spec.std[2] = 1.0f; /* means stay 0 */
     tsr_views views = {&spec, 1};
     tsr_loader_options options = {.batch = o->batch > 0 ? o->batch : 64,
                                   .workers = o->workers,

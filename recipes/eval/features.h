@@ -58,6 +58,7 @@ typedef struct tsr_extract_options {
     int last_blocks; /* 0: 1 */
     tsr_pooling pooling;
     int size;      /* pixels a side; 0: the backbone's */
+    bool grey;     /* raw pixels: one of three equal channels (tsr_dataset_is_grey()) */
     bool augment;  /* tsr_view_linear() instead of tsr_view_eval() */
     uint64_t seed; /* of the augmentation, */
     int64_t epoch; /* which is another for each epoch */
@@ -71,7 +72,8 @@ typedef struct tsr_extract_options {
 /*
  * Features of all images in the order of the data set: out->x f32 [N, F], out->labels I64 [N], in the innermost scope. An
  * image that cannot be read is replaced by another with its label (tsr_dataset_problems() tells). F: the sizes
- * of the last blocks' tokens together, D, or both. backbone NULL: raw pixels, F = 3 size^2, and size must be given.
+ * of the last blocks' tokens together, D, or both. backbone NULL: raw pixels, their values divided by 255, F = 3 size^2, or
+ * size^2 of grey ones, and size must be given.
  */
 TSR_API tsr_status tsr_features_extract(const tsr_backbone *backbone, tsr_dataset *data,
                                         const tsr_extract_options *options, tsr_features *out);

@@ -301,12 +301,29 @@ static void test_features__pools_tokens_as_the_authors(void **state)
     tsr_dataset_close(&data);
 }
 
-static void test_features__raw_pixels_are_the_views(void **state)
+/* The evaluation view's bytes as values from 0 to 1, in three channels or, where these are equal, in one. */
+static void test_features__raw_pixels_are_the_views_bytes(void **state)
 {
     (void)state;
     tsr_dataset *data = make_data();
+    assert_true(tsr_dataset_is_grey(data));
     tsr_features f = extract(NULL, data, (tsr_extract_options){.size = SIZE});
-    assert_same(f.x, tsr_flatten(images_of(data), 1, 3));
+    tsr_tensor *wanted = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(TRAIN, SIZE * SIZE));
+    float *x = tsr_tensor_data_mut(wanted);
+    tsr_view_spec view = tsr_view_eval(SIZE);
+    tsr_image image = {0}, seen = {0};
+    for (int64_t i = 0; i < TRAIN; i++) {
+        tsr_rng rng = tsr_rng_make(9, 9, 9, 9);
+        tsr_dataset_load(data, i, 0, &image, NULL);
+        tsr_view_image(&view, &image, &rng, &seen);
+        for (int k = 0; k < SIZE * SIZE; k++) *x++ = (float)seen.pixels[3 * k] / 255.0f;
+    }
+    tsr_image_free(&image);
+    tsr_image_free(&seen);
+    for (int c = 0; c < 3; c++)
+        assert_close(columns(f.x, c * SIZE * SIZE, (c + 1) * SIZE * SIZE), wanted, 1e-7);
+    f = extract(NULL, data, (tsr_extract_options){.size = SIZE, .grey = true});
+    assert_close(f.x, wanted, 1e-7);
     tsr_dataset_close(&data);
 }
 
@@ -382,7 +399,7 @@ int main(void)
         files_test(test_features__loads_relative_positions),
         files_test(test_features__loads_heads),
         files_test(test_features__pools_tokens_as_the_authors),
-        files_test(test_features__raw_pixels_are_the_views),
+        files_test(test_features__raw_pixels_are_the_views_bytes),
         files_test(test_features__a_part_is_spread_evenly),
         files_test(test_features__augmentation_depends_on_the_epoch),
         files_test(test_features__unreadable_images_are_replaced),
