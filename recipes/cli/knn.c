@@ -43,11 +43,16 @@ static void head(void *user)
 static tsr_status row(const cli_evaluation_row *r, void *user)
 {
     const struct knn *knn = user;
+    char what[64];
+    snprintf(what, sizeof what, "%s, neighbours of test images", r->method);
+    cli_progress progress = {.what = what};
+    tsr_knn_options o = knn->options;
     tsr_knn_result result;
-    if (tsr_knn_evaluate(&r->train_features, &r->test_features, &knn->options, &result) !=
-        TSR_STATUS_OK) {
-        return tsr_status_get();
-    }
+    o.progress = cli_progress_of;
+    o.user = &progress;
+    tsr_knn_evaluate(&r->train_features, &r->test_features, &o, &result);
+    cli_progress_end(&progress);
+    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     char time[CLI_DURATION];
     printf("%-20s", r->method);
     for (int i = 0; i < result.n; i++) printf(" %7.2f", 100.0 * result.scores[i].top1);

@@ -53,7 +53,9 @@ static tsr_tensor *augmented(int64_t epoch, void *user)
     const cli_evaluation_row *r = user;
     tsr_extract_options o = r->extract;
     tsr_features features = {0};
-    cli_progress progress = {.what = r->method};
+    char what[64];
+    snprintf(what, sizeof what, "%s, images of epoch %" PRId64, r->method, epoch + 1);
+    cli_progress progress = {.what = what};
     o.augment = true;
     o.epoch = epoch;
     o.progress = cli_progress_of;
@@ -66,12 +68,18 @@ static tsr_tensor *augmented(int64_t epoch, void *user)
 static tsr_status row(const cli_evaluation_row *r, void *user)
 {
     const struct linear *l = user;
+    char what[64];
+    snprintf(what, sizeof what, "%s, %s", r->method,
+             l->logistic ? "iterations, fewer if it converges" : "steps");
+    cli_progress progress = {.what = what};
     if (l->logistic) {
+        tsr_logistic_options o = l->regression;
         tsr_logistic_result result;
-        if (tsr_logistic_evaluate(&r->train_features, &r->test_features, &l->regression, &result) !=
-            TSR_STATUS_OK) {
-            return tsr_status_get();
-        }
+        o.progress = cli_progress_of;
+        o.user = &progress;
+        tsr_logistic_evaluate(&r->train_features, &r->test_features, &o, &result);
+        cli_progress_end(&progress);
+        if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
         const tsr_logistic_score *best = &result.scores[result.best];
         print_row(r, best->top1, best->top5, best->penalty);
         return TSR_STATUS_OK;
@@ -81,10 +89,13 @@ static tsr_status row(const cli_evaluation_row *r, void *user)
     if (l->augment) {
         o.epoch_features = augmented;
         o.user = (void *)(uintptr_t)r;
+    } else {
+        o.progress = cli_progress_of;
+        o.user = &progress;
     }
-    if (tsr_linear_evaluate(&r->train_features, &r->test_features, &o, &result) != TSR_STATUS_OK) {
-        return tsr_status_get();
-    }
+    tsr_linear_evaluate(&r->train_features, &r->test_features, &o, &result);
+    cli_progress_end(&progress);
+    if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     const tsr_linear_score *best = &result.scores[result.best];
     print_row(r, best->top1, best->top5, best->rate);
     return TSR_STATUS_OK;
@@ -109,8 +120,8 @@ int cli_linear(int argc, char **argv)
          "sgd: fresh random crops in each epoch, as the authors do; a pass of the network each"},
         {"penalties", CLI_TEXT, &penalties, "L,...",
          "logistic: weights of |W|^2; default 0.01,0.1,1"},
-        {"iterations", CLI_INT, &l.regression.iterations, "N", "logistic: at most; default 1000", 1,
-         1e6},
+        {"iterations", CLI_INT, &l.regression.iterations, "N",
+         "logistic: at most, for each penalty; default 300", 1, 1e6},
         CLI_WEIGHTS_FLAGS(e.frozen),
         CLI_FEATURE_FLAGS(e.frozen),
         {"seed", CLI_INT, &seed, "N", "of first weights, shuffles and crops; default 0"},

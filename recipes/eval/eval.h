@@ -29,6 +29,8 @@ typedef struct tsr_knn_options {
     const int64_t *k;   /* neighbours, each 1 .. TSR_KNN_MAX_K; NULL: 10, 20, 100, 200 */
     int n_k;            /* at most TSR_KNN_MAX_COUNTS */
     double temperature; /* 0: 0.07 */
+    void (*progress)(int64_t done, int64_t of, void *user); /* in test images; may be NULL */
+    void *user;
 } tsr_knn_options;
 
 typedef struct tsr_knn_score {
@@ -66,6 +68,7 @@ typedef struct tsr_linear_options {
     /* Training features of each epoch, [N, D] in the order of the labels (of freshly augmented images, say); NULL: always
      * those given. */
     tsr_tensor *(*epoch_features)(int64_t epoch, void *user);
+    void (*progress)(int64_t done, int64_t of, void *user); /* in steps; may be NULL */
     void *user;
 } tsr_linear_options;
 
@@ -103,6 +106,9 @@ typedef struct tsr_logistic_options {
     bool keep_norms; /* features as they are; otherwise each is scaled to length 1, as iBOT does */
     int64_t iterations; /* at most; 0: 300 */
     double tolerance;   /* 0: 1e-5 */
+    /* In iterations of all penalties, of which most end before `of`; may be NULL. */
+    void (*progress)(int64_t done, int64_t of, void *user);
+    void *user;
 } tsr_logistic_options;
 
 typedef struct tsr_logistic_score {

@@ -167,7 +167,7 @@ static void count_votes(search *s, int64_t first, int64_t n, tsr_knn_result *res
     }
 }
 
-static void evaluate(search *s, tsr_knn_result *result)
+static void evaluate(search *s, const tsr_knn_options *o, tsr_knn_result *result)
 {
     const int64_t d = s->train.d;
 #pragma omp parallel for schedule(static) num_threads(tsr_loop__threads(s->train.n *d))
@@ -178,6 +178,7 @@ static void evaluate(search *s, tsr_knn_result *result)
         const int64_t left = s->test.n - first, n = left < TEST_BLOCK ? left : TEST_BLOCK;
         find_nearest(s, first, n);
         count_votes(s, first, n, result);
+        if (o->progress != NULL) o->progress(first + n, s->test.n, o->user);
     }
     for (int c = 0; c < result->n; c++) {
         result->scores[c].top1 /= (double)s->test.n;
@@ -233,12 +234,13 @@ tsr_status tsr_knn_evaluate(const tsr_features *train, const tsr_features *test,
                             const tsr_knn_options *options, tsr_knn_result *result)
 {
     static const tsr_knn_options usual = {0};
+    const tsr_knn_options *o = options != NULL ? options : &usual;
     search s = {0};
     tsr_knn_result found = {0};
     tsr_scope scope = tsr_scope_open();
     if (tsr_eval__sets("knn_evaluate", train, test, &s.train, &s.test, &s.classes) &&
-        start_result(options != NULL ? options : &usual, &s, &found) && allocate(&s, found.n)) {
-        evaluate(&s, &found);
+        start_result(o, &s, &found) && allocate(&s, found.n)) {
+        evaluate(&s, o, &found);
         *result = found;
     }
     tsr_free(s.scale);

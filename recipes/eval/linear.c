@@ -19,6 +19,7 @@ typedef struct probe {
     tsr_eval_set train, test;
     int64_t classes, m, columns; /* columns: m * classes */
     int64_t batch, epochs;
+    int64_t steps;                          /* taken */
     float *weight, *bias;                   /* [columns, d], [columns] */
     float *weight_momentum, *bias_momentum; /* the same */
     float *x;                               /* [batch, d]: the images of a step */
@@ -116,11 +117,13 @@ static bool train_epoch(probe *p, const tsr_linear_options *o, int64_t epoch)
                                       o->epoch_features(epoch, o->user), p->train.n, p->train.d);
     }
     if (features != NULL) {
+        const int64_t steps = (p->train.n + p->batch - 1) / p->batch;
         tsr_rng_permutation(&rng, p->train.n, p->order);
         for (int64_t at = 0; at < p->train.n; at += p->batch) {
             const int64_t left = p->train.n - at, n = left < p->batch ? left : p->batch;
             gather(p, features, p->order + at, n);
             step(p, n, tsr_schedule_cosine_at(&cosine, epoch));
+            if (o->progress != NULL) o->progress(++p->steps, p->epochs * steps, o->user);
         }
     }
     tsr_scope_close(&scope, TSR_NO_TENSORS);

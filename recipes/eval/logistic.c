@@ -176,9 +176,16 @@ static void accept(problem *p)
     if (p->pairs < PAIRS) p->pairs++;
 }
 
-static void minimize(problem *p, const tsr_logistic_options *o, tsr_logistic_score *score)
+static int64_t most_iterations(const tsr_logistic_options *o)
 {
-    const int64_t most = o->iterations > 0 ? o->iterations : 300;
+    return o->iterations > 0 ? o->iterations : 300;
+}
+
+/* before, all: iterations of the penalties before this one, and of all at most. */
+static void minimize(problem *p, const tsr_logistic_options *o, int64_t before, int64_t all,
+                     tsr_logistic_score *score)
+{
+    const int64_t most = most_iterations(o);
     const double tolerance = o->tolerance > 0.0 ? o->tolerance : 1e-5;
     p->pairs = p->next = 0;
     score->objective = objective(p, p->w, p->g);
@@ -191,6 +198,7 @@ static void minimize(problem *p, const tsr_logistic_options *o, tsr_logistic_sco
         score->objective = f;
         score->gradient = largest(p->g, p->size);
         score->iterations++;
+        if (o->progress != NULL) o->progress(before + score->iterations, all, o->user);
     }
     score->converged = score->gradient <= tolerance;
 }
@@ -269,10 +277,12 @@ static void set_scale(problem *p, bool keep_norms)
 
 /* Solves for one penalty and scores it on the test images. Their lengths do not matter: without an intercept, all logits of
  * an image scale alike. */
-static bool evaluate(problem *p, const tsr_logistic_options *o, tsr_logistic_score *score)
+static bool evaluate(problem *p, const tsr_logistic_options *o, int k, tsr_logistic_result *result)
 {
+    tsr_logistic_score *score = &result->scores[k];
+    const int64_t most = most_iterations(o);
     p->penalty = score->penalty / (double)p->train.n;
-    minimize(p, o, score);
+    minimize(p, o, k * most, result->n * most, score);
     for (int64_t i = 0; i < p->size; i++) p->weight[i] = (float)p->w[i];
     return tsr_eval__score(&p->test, p->weight, NULL, 1, p->classes, &score->top1, &score->top5);
 }
@@ -289,7 +299,7 @@ tsr_status tsr_logistic_evaluate(const tsr_features *train, const tsr_features *
               start_result(o, &found) && allocate(&p);
     if (ok) set_scale(&p, o->keep_norms);
     for (int k = 0; ok && k < found.n; k++) {
-        ok = evaluate(&p, o, &found.scores[k]);
+        ok = evaluate(&p, o, k, &found);
         if (!ok || (k > 0 && found.scores[k].top1 <= found.scores[found.best].top1)) continue;
         found.best = k;
         found.weight = tsr_from(TSR_DTYPE_F32, TSR_SHAPE(p.classes, p.train.d), p.weight);

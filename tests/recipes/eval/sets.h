@@ -32,4 +32,16 @@ static inline tsr_features random_set(int64_t n, int64_t d, int64_t classes, dou
     return set;
 }
 
+/* A callback that counts, and keeps what it was told last. */
+typedef struct steps {
+    int64_t calls, done, of;
+} steps;
+
+static inline void count_steps(int64_t done, int64_t of, void *user)
+{
+    steps *s = user;
+    assert_true(done > s->done && done <= of);
+    *s = (steps){s->calls + 1, done, of};
+}
+
 #endif

@@ -161,6 +161,19 @@ static void test_knn__survives_features_of_zeros(void **state)
     assert_true(r.scores[0].top1 == 1.0);
 }
 
+static void test_knn__tells_of_each_block(void **state)
+{
+    (void)state;
+    tsr_features train = random_set(40, 3, 2, 0.5, 0), test = random_set(1100, 3, 2, 0.5, 1);
+    steps s = {0};
+    tsr_knn_result r;
+    tsr_knn_evaluate(&train, &test, &(tsr_knn_options){.progress = count_steps, .user = &s}, &r);
+    assert_ok();
+    assert_int_equal(s.calls, 3);
+    assert_int_equal(s.done, 1100);
+    assert_int_equal(s.of, 1100);
+}
+
 static void test_knn__same_bits_at_any_thread_count(void **state)
 {
     (void)state;
@@ -219,6 +232,7 @@ int main(void)
         tsr_test(test_knn__agrees_with_a_naive_search),
         tsr_test(test_knn__does_not_see_lengths),
         tsr_test(test_knn__survives_features_of_zeros),
+        tsr_test(test_knn__tells_of_each_block),
         tsr_test(test_knn__same_bits_at_any_thread_count),
         tsr_test(test_knn__refuses),
     };

@@ -153,6 +153,18 @@ static void test_linear__asks_for_the_features_of_each_epoch(void **state)
     assert_failed(TSR_STATUS_ARGUMENT, "training features are NULL");
 }
 
+static void test_linear__tells_of_each_step(void **state)
+{
+    (void)state;
+    tsr_features train = random_set(23, 3, 2, 0.5, 0);
+    steps s = {0};
+    run(train, train,
+        (tsr_linear_options){.epochs = 4, .batch = 8, .progress = count_steps, .user = &s});
+    assert_int_equal(s.calls, 12);
+    assert_int_equal(s.done, 12);
+    assert_int_equal(s.of, 12);
+}
+
 /* A test image of a class that training never saw. */
 static void test_linear__never_recognises_an_unknown_class(void **state)
 {
@@ -205,6 +217,7 @@ int main(void)
         tsr_test(test_linear__rates_do_not_touch_each_other),
         tsr_test(test_linear__sweeps_the_authors_rates),
         tsr_test(test_linear__asks_for_the_features_of_each_epoch),
+        tsr_test(test_linear__tells_of_each_step),
         tsr_test(test_linear__never_recognises_an_unknown_class),
         tsr_test(test_linear__same_bits_at_any_thread_count),
         tsr_test(test_linear__refuses),

@@ -135,6 +135,18 @@ static void test_logistic__says_when_it_did_not_converge(void **state)
     assert_true(r.scores[0].iterations < 300);
 }
 
+static void test_logistic__tells_of_each_iteration(void **state)
+{
+    (void)state;
+    tsr_features train = random_set(300, 4, 3, 1.0, 0);
+    steps s = {0};
+    tsr_logistic_options o = {.iterations = 2, .progress = count_steps, .user = &s};
+    run(train, train, o);
+    assert_int_equal(s.calls, 6); /* of three penalties */
+    assert_int_equal(s.done, 6);
+    assert_int_equal(s.of, 6);
+}
+
 static void test_logistic__same_bits_at_any_thread_count(void **state)
 {
     (void)state;
@@ -175,6 +187,7 @@ int main(void)
         tsr_test(test_logistic__gradient_vanishes),
         tsr_test(test_logistic__penalties_shrink),
         tsr_test(test_logistic__says_when_it_did_not_converge),
+        tsr_test(test_logistic__tells_of_each_iteration),
         tsr_test(test_logistic__same_bits_at_any_thread_count),
         tsr_test(test_logistic__refuses),
     };
