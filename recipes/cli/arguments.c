@@ -77,6 +77,52 @@ int cli_usage_error(const cli_arguments *a)
     return CLI_USAGE;
 }
 
+/* ---- names that nobody knows ---- */
+
+enum { WORD = 64 };
+
+/* Insertions, deletions and substitutions that make b of a (Levenshtein 1966). */
+static size_t distance(const char *a, const char *b)
+{
+    size_t n = strlen(b), row[WORD + 1];
+    for (size_t j = 0; j <= n; j++) row[j] = j;
+    for (size_t i = 0; a[i] != '\0'; i++) {
+        size_t corner = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            size_t most = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
+            size_t same = corner + (a[i] != b[j]);
+            corner = row[j + 1];
+            row[j + 1] = most < same ? most : same;
+        }
+    }
+    return row[n];
+}
+
+void cli_nearest_offer(cli_nearest *n, const char *name)
+{
+    if (strlen(n->given) > WORD || strlen(name) > WORD) return;
+    bool begins = n->given[0] != '\0' && strncmp(name, n->given, strlen(n->given)) == 0;
+    size_t d = begins ? 1 : distance(n->given, name);
+    if (d > (strlen(n->given) + 1) / 3 || (n->name != NULL && d >= n->distance)) return;
+    n->name = name;
+    n->distance = d;
+}
+
+/* "--given" or "--given=value", which is not in the list. */
+static void refuse_option(const char *given, const struct option *list)
+{
+    char name[WORD + 1];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(given, "="), given);
+    cli_nearest nearest = {.given = name + strspn(name, "-")};
+    for (int i = 0; list[i].name != NULL; i++) cli_nearest_offer(&nearest, list[i].name);
+    tsr_fail(TSR_STATUS_ARGUMENT, "%s: no such option%s%s%s", name,
+             nearest.name != NULL ? "; did you mean --" : "",
+             nearest.name != NULL ? nearest.name : "", nearest.name != NULL ? "?" : "");
+}
+
+/* ---- reading ---- */
+
 static bool set_flag(const cli_flag *flag, const char *text)
 {
     char *end = NULL;
@@ -158,8 +204,11 @@ int cli_parse(cli_arguments *a, int argc, char **argv)
             return CLI_OK;
         }
         if (k == '?' || k == ':') {
-            tsr_fail(TSR_STATUS_ARGUMENT, "%s: %s", argv[optind - 1],
-                     k == ':' ? "a value is missing" : "no such option");
+            if (k == ':') {
+                tsr_fail(TSR_STATUS_ARGUMENT, "%s: a value is missing", argv[optind - 1]);
+            } else {
+                refuse_option(argv[optind - 1], list);
+            }
             return cli_usage_error(a);
         }
         if (!set_entry(a, k - ENTRY, optarg)) return cli_usage_error(a);

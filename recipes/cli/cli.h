@@ -4,6 +4,7 @@
 
 #include "recipes/eval/features.h"
 #include "recipes/recipes.h"
+#include "recipes/train/trial.h"
 
 /* A command gets the arguments after its name, and returns the exit status: 0, 1 (it failed), 2 (usage). */
 typedef struct cli_command {
@@ -36,6 +37,7 @@ const tsr_recipe *const *cli_program_recipes(int *n);
 #define CLI_RECIPE_COMMANDS                                                                        \
     {"pretrain", "train a backbone on images without labels", cli_pretrain},                       \
         {"recipes", "list what can be trained, and the presets", cli_recipes},                     \
+        {"plan", "what a run will take: memory, arithmetic, time", cli_plan},                      \
         {"diff-recipe", "in which options two recipes, presets or runs differ", cli_diff_recipe},  \
         {"knn", "what features are worth: weighted nearest neighbours", cli_knn},                  \
     {                                                                                              \
@@ -78,6 +80,13 @@ typedef struct cli_arguments {
 
 /* -1: go on; else the exit status (--help was printed, or usage was wrong and said so). `--threads N` is understood everywhere. */
 int cli_parse(cli_arguments *arguments, int argc, char **argv);
+/* The name that is nearest to one that is not known: offered one by one, name is the best if one is near enough, else NULL. */
+typedef struct cli_nearest {
+    const char *given;
+    const char *name;
+    size_t distance;
+} cli_nearest;
+void cli_nearest_offer(cli_nearest *n, const char *name);
 /* Prints the sticky status, the usage and where to read more, as `tessera: message`; returns CLI_USAGE. */
 int cli_usage_error(const cli_arguments *arguments);
 /* Prints the sticky status as `tessera: message`, and returns the exit status that fits it. */
@@ -252,6 +261,8 @@ int cli_inspect(int argc, char **argv);
 int cli_knn(int argc, char **argv);
 int cli_linear(int argc, char **argv);
 int cli_plan(int argc, char **argv);
+/* What a run over so many images will take, from a few steps of it; sets what fits train->memory_budget (plan.c). */
+tsr_status cli_plan_print(const tsr_trial_run *run, tsr_train_options *train, int64_t images);
 int cli_pretrain(int argc, char **argv);
 int cli_finetune(int argc, char **argv);
 int cli_recipes(int argc, char **argv);

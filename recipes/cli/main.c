@@ -4,7 +4,6 @@
 static const cli_command commands[] = {
     CLI_RECIPE_COMMANDS,
     {"finetune", "train a checkpoint's backbone on, with labels", cli_finetune},
-    {"plan", "what a run will take: memory, arithmetic, time", cli_plan},
     {"data", "what a data set is, and what a recipe makes of its images", cli_data},
     {"cluster", "what prototypes are worth: unsupervised classification", cli_cluster},
     {"features", "write the embeddings of images", cli_features},

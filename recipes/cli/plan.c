@@ -1,7 +1,5 @@
-/* tessera plan: what a run will take, from a step of it. */
+/* tessera plan, and pretrain --dry-run: what a run will take, from a step of it. */
 #include "recipes/cli/cli.h"
-
-#include "recipes/train/trial.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -75,23 +73,17 @@ static tsr_dataset *make_noise(int64_t count, int side)
 
 /* ---- one trial ---- */
 
-struct plan {
-    cli_recipe *r;
-    tsr_trial_run run;
-};
-
 struct trial {
     int64_t batch, micro; /* images */
     tsr_trial of;
 };
 
 /* Steps of t->batch images. */
-static tsr_status run_trial(const struct plan *p, struct trial *t)
+static tsr_status run_trial(const tsr_trial_run *run, tsr_train_options train, struct trial *t)
 {
-    tsr_train_options train = p->r->train;
     train.batch = t->batch;
     train.micro_batch = t->micro < t->batch ? t->micro : 0;
-    return tsr_trial__run(&p->run, &train, true, &t->of);
+    return tsr_trial__run(run, &train, true, &t->of);
 }
 
 /* ---- the estimate ---- */
@@ -109,9 +101,9 @@ static double available_bytes(void)
     return bytes;
 }
 
-static void print_time(const struct plan *p, const struct trial *t, int64_t images)
+static void print_time(const struct trial *t, int64_t images, int64_t epochs)
 {
-    int64_t steps = images / t->batch, epochs = p->r->train.epochs;
+    int64_t steps = images / t->batch;
     char epoch[CLI_DURATION], run[CLI_DURATION];
     double of_epoch = (double)steps * t->of.seconds;
     printf("time        %.3g s a step of %" PRId64 ", %.3g images/s; an epoch of %" PRId64
@@ -120,7 +112,7 @@ static void print_time(const struct plan *p, const struct trial *t, int64_t imag
            cli_duration(of_epoch, epoch), epochs, cli_duration(of_epoch * (double)epochs, run));
 }
 
-static void print_plan(const struct plan *p, const struct trial *t, int64_t images, bool measured)
+static void print_plan(const struct trial *t, int64_t images, int64_t epochs, bool measured)
 {
     double gb = 1e9, flops = 2.0 * t->of.products / (double)t->batch;
     printf("parameters  %.2f M trained, %.2f M in the teacher\n", (double)t->of.student / 1e6,
@@ -132,7 +124,7 @@ static void print_plan(const struct plan *p, const struct trial *t, int64_t imag
         "%.3g are free\n",
         t->of.bytes / gb, t->of.state / gb, (t->of.bytes - t->of.state) / gb,
         available_bytes() / gb);
-    print_time(p, t, images);
+    print_time(t, images, epochs);
     printf(
         "            %s\n",
         measured
@@ -140,12 +132,11 @@ static void print_plan(const struct plan *p, const struct trial *t, int64_t imag
             : "extrapolated from a smaller batch: this one does not fit; --micro-batch makes it smaller");
 }
 
-static tsr_status make_plan(const struct plan *p, int64_t images)
+tsr_status cli_plan_print(const tsr_trial_run *run, tsr_train_options *train, int64_t images)
 {
-    tsr_train_options *train = &p->r->train;
     if (train->memory_budget > 0.0) {
         tsr_trial fit;
-        if (tsr_trial__fit(&p->run, train, &fit) != TSR_STATUS_OK) return tsr_status_get();
+        if (tsr_trial__fit(run, train, &fit) != TSR_STATUS_OK) return tsr_status_get();
         printf("budget      micro-batch %" PRId64 ", blocks %s: %.3g GiB of %g\n",
                train->micro_batch > 0 ? train->micro_batch : train->batch,
                train->recompute_blocks ? "recomputed" : "kept", fit.reserved / 1073741824.0,
@@ -164,7 +155,7 @@ static tsr_status make_plan(const struct plan *p, int64_t images)
     }
     struct trial small = {.batch = TRIAL < micro ? TRIAL : micro};
     small.micro = small.batch;
-    if (run_trial(p, &small) != TSR_STATUS_OK) return tsr_status_get();
+    if (run_trial(run, *train, &small) != TSR_STATUS_OK) return tsr_status_get();
     /* What grows with the batch, and what it would come to. */
     struct trial whole = small;
     whole.batch = train->batch;
@@ -180,14 +171,14 @@ static tsr_status make_plan(const struct plan *p, int64_t images)
         fprintf(stderr, "trying steps of %" PRId64 " images; this takes about %s\n", whole.batch,
                 cli_duration(whole.of.seconds * 2.0, time));
     }
-    if (fits && run_trial(p, &whole) != TSR_STATUS_OK) return tsr_status_get();
-    print_plan(p, &whole, images, fits);
+    if (fits && run_trial(run, *train, &whole) != TSR_STATUS_OK) return tsr_status_get();
+    print_plan(&whole, images, train->epochs, fits);
     return TSR_STATUS_OK;
 }
 
 static int run(cli_recipe *r, int argc, char **argv)
 {
-    struct plan plan = {.r = r, .run = {.recipe = r->recipe}};
+    tsr_trial_run plan = {.recipe = r->recipe};
     const char *folder = NULL;
     int64_t images = 1281167, seed = 0;
     const cli_flag flags[] = {
@@ -196,8 +187,8 @@ static int run(cli_recipe *r, int argc, char **argv)
          "or how many there will be (noise is used); default 1281167, ImageNet-1k", 1, 1e12},
         CLI_PRESET_FLAG(*r),
         {"seed", CLI_INT, &seed, "N", "of a run; default 0"},
-        {"workers", CLI_INT, &plan.run.workers, "N",
-         "loader threads; default: as many as --threads", 0, 256},
+        {"workers", CLI_INT, &plan.workers, "N", "loader threads; default: as many as --threads", 0,
+         256},
     };
     char usage[128];
     snprintf(usage, sizeof usage, "plan %s [--data DIR] [options]", r->recipe->name);
@@ -213,17 +204,15 @@ static int run(cli_recipe *r, int argc, char **argv)
         .n_tables = 2};
     int status = cli_parse(&arguments, argc, argv);
     if (status >= 0) return status;
-    plan.run.build =
-        (tsr_build){.options = r->options, .dtype = TSR_DTYPE_F32, .seed = (uint64_t)seed};
+    plan.build = (tsr_build){.options = r->options, .dtype = TSR_DTYPE_F32, .seed = (uint64_t)seed};
     tsr_scope scope = tsr_scope_open();
     int side = (int)(r->train.image_size * 8 / 7);
-    plan.run.data =
-        folder != NULL ? tsr_dataset_open(folder, NULL) : make_noise(r->train.batch, side);
-    if (plan.run.data != NULL) {
-        plan.run.build.classes = tsr_dataset_classes(plan.run.data);
-        make_plan(&plan, folder != NULL ? tsr_dataset_count(plan.run.data) : images);
+    plan.data = folder != NULL ? tsr_dataset_open(folder, NULL) : make_noise(r->train.batch, side);
+    if (plan.data != NULL) {
+        plan.build.classes = tsr_dataset_classes(plan.data);
+        cli_plan_print(&plan, &r->train, folder != NULL ? tsr_dataset_count(plan.data) : images);
     }
-    tsr_dataset_close(&plan.run.data);
+    tsr_dataset_close(&plan.data);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return cli_report();
 }

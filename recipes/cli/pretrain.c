@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -114,9 +115,53 @@ static tsr_status images_of_checkpoint(const tsr_checkpoint *c, tsr_run_options 
     return tsr_status_get();
 }
 
-/* The options that a checkpoint in --out was made with; what the user gave must agree. */
-static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept, cli_table *tables,
-                                        int n)
+/* A run of another recipe would only seem to lack options. */
+static tsr_status check_recipe(const tsr_checkpoint *c, const char *out, const char *recipe)
+{
+    const char *theirs;
+    if (tsr_checkpoint_get_string(c, "recipe", &theirs) != TSR_STATUS_OK ||
+        strcmp(theirs, recipe) == 0) {
+        return tsr_status_get();
+    }
+    return tsr_fail(TSR_STATUS_ARGUMENT, "--resume: the run in %s is of recipe %.40s, not %s", out,
+                    theirs, recipe);
+}
+
+/* The options of a run, as its checkpoint has them; what the user gave must agree. Options that are newer than the run take
+ * their defaults, as no preset that the run was started with had them; they are named on the screen. */
+static tsr_status read_options(const tsr_checkpoint *c, const char *out, cli_recipe *r,
+                               const cli_recipe *defaults)
+{
+    int newer = 0;
+    for (int t = 0; t < 2; t++) {
+        const cli_table *table = &r->tables[t];
+        for (int i = 0; i < table->n; i++) {
+            const tsr_option *o = &table->at[i];
+            char key[96], got[TSR_OPTION_TEXT], usual[TSR_OPTION_TEXT];
+            const char *text =
+                tsr_option_text(o, t == 0 ? &defaults->train : defaults->options, usual);
+            snprintf(key, sizeof key, "option.%s", o->name);
+            if (tsr_checkpoint_value_find(c, key) == NULL) {
+                printf("%s--%s %s", newer++ == 0 ? "the run is older than these options: " : " ",
+                       o->name, text);
+            } else if (tsr_checkpoint_get_string(c, key, &text) != TSR_STATUS_OK) {
+                return tsr_status_get();
+            }
+            tsr_option_text(o, table->options, got);
+            if (table->given[i] && strcmp(got, text) != 0) {
+                return tsr_fail(TSR_STATUS_ARGUMENT,
+                                "--%s %s: the run in %s has %s; leave it out, or start another run",
+                                o->name, got, out, text);
+            }
+            if (tsr_option_set(o, table->options, text) != TSR_STATUS_OK) return tsr_status_get();
+        }
+    }
+    if (newer > 0) printf("\n");
+    return TSR_STATUS_OK;
+}
+
+/* What a run to be resumed was started with: its options, seed and images. */
+static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept, cli_recipe *r)
 {
     const char *out = run->out;
     char path[TSR_CHECKPOINT_PATH];
@@ -128,23 +173,15 @@ static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept,
         return tsr_fail(TSR_STATUS_ARGUMENT, "--resume: there is no checkpoint in %s", out);
     tsr_checkpoint *c = tsr_checkpoint_open(tsr_checkpoint_path(out, step, path));
     if (c == NULL) return tsr_status_get();
-    const char *text;
-    for (int t = 0; t < n; t++) {
-        for (int i = 0; i < tables[t].n; i++) {
-            char key[96], got[TSR_OPTION_TEXT];
-            const tsr_option *o = &tables[t].at[i];
-            snprintf(key, sizeof key, "option.%s", o->name);
-            if (tsr_checkpoint_get_string(c, key, &text) != TSR_STATUS_OK) break;
-            tsr_option_text(o, tables[t].options, got);
-            if (tables[t].given[i] && strcmp(got, text) != 0) {
-                tsr_fail(TSR_STATUS_ARGUMENT,
-                         "--%s %s: the run in %s has %s; leave it out, or start another "
-                         "run",
-                         o->name, got, out, text);
-                break;
-            }
-            tsr_option_set(o, tables[t].options, text);
+    if (check_recipe(c, out, r->recipe->name) == TSR_STATUS_OK) {
+        cli_recipe defaults = {.options = calloc(1, r->recipe->options_size)};
+        if (defaults.options == NULL) {
+            tsr_fail(TSR_STATUS_MEMORY, "--resume: no memory for options");
+        } else if (tsr_recipe_defaults(r->recipe, &defaults.train, defaults.options) ==
+                   TSR_STATUS_OK) {
+            read_options(c, out, r, &defaults);
         }
+        cli_recipe_close(&defaults);
     }
     if (tsr_status_get() == TSR_STATUS_OK) tsr_checkpoint_get_uint(c, "seed", &run->seed);
     if (tsr_status_get() == TSR_STATUS_OK) images_of_checkpoint(c, run, kept);
@@ -209,12 +246,31 @@ static tsr_status options_of_init(const tsr_run_options *run, bool head, cli_rec
     return tsr_status_get();
 }
 
+static tsr_status dry_run(cli_recipe *r, const tsr_run_options *o)
+{
+    struct tsr_run_data data;
+    tsr_scope scope = tsr_scope_open();
+    if (tsr_run__open_data(o, &data) == TSR_STATUS_OK) {
+        tsr_trial_run plan = {.recipe = r->recipe,
+                              .build = {.options = r->options,
+                                        .dtype = TSR_DTYPE_F32,
+                                        .classes = tsr_dataset_classes(data.used),
+                                        .seed = o->seed},
+                              .data = data.used,
+                              .workers = o->workers};
+        cli_plan_print(&plan, &r->train, tsr_dataset_count(data.used));
+    }
+    tsr_run__close_data(&data);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    return tsr_status_get();
+}
+
 static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
 {
     const tsr_recipe *recipe = r->recipe;
     tsr_run_options run = {0};
     int64_t seed = 0;
-    bool from_projection = false;
+    bool from_projection = false, dry = false;
     const cli_flag init = {
         "init", CLI_TEXT, &run.init, "CKPT",
         "start from the backbone of this checkpoint, of tessera import or a run"};
@@ -235,6 +291,8 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
         {"keep", CLI_INT, &run.keep, "N", "newest checkpoints to keep; default 2"},
         {"stop-after", CLI_INT, &run.stop_after, "STEPS",
          "end early, with a checkpoint; the schedules stay"},
+        {"dry-run", CLI_SWITCH, &dry, NULL,
+         "take a few steps, write nothing, and say what memory and time the run will take"},
         {"label-fraction", CLI_DOUBLE, &run.label_fraction, "SHARE",
          "train on this share of each class's images, drawn by --seed", 1e-9, 1},
         {"label-list", CLI_TEXT, &run.label_list, "FILE",
@@ -274,11 +332,11 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
         tsr_fail(TSR_STATUS_ARGUMENT, "--weights: got \"%.60s\", expected teacher or student", w);
         return cli_usage_error(&arguments);
     }
-    if (run.resume && options_of_checkpoint(&run, &kept, r->tables, 2) != TSR_STATUS_OK) {
+    if (run.resume && options_of_checkpoint(&run, &kept, r) != TSR_STATUS_OK) {
         return cli_report();
     }
-    if (run.data == NULL || run.out == NULL) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed");
+    if (run.data == NULL || (run.out == NULL && !dry)) {
+        tsr_fail(TSR_STATUS_ARGUMENT, dry ? "--data is needed" : "--data and --out are needed");
         return cli_usage_error(&arguments);
     }
     if (finetune && !run.resume && options_of_init(&run, from_projection, r) != TSR_STATUS_OK)
@@ -296,6 +354,10 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
                              .warning = warning,
                              .stop = stop};
     print_config(recipe, r->tables, 2, &run);
+    if (dry) {
+        dry_run(r, &run);
+        return cli_report();
+    }
     tsr_run(recipe, &r->train, r->options, &run, &events);
     return cli_report();
 }

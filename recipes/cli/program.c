@@ -70,8 +70,11 @@ int cli_main(const cli_program *p, int argc, char **argv)
             return p->commands[i].run(argc - 1, argv + 1);
         }
     }
-    fprintf(stderr, "%s: there is no command \"%.60s\"; %s --help lists them\n", p->name, argv[1],
-            p->name);
+    cli_nearest nearest = {.given = argv[1]};
+    for (int i = 0; i < p->n_commands; i++) cli_nearest_offer(&nearest, p->commands[i].name);
+    fprintf(stderr, "%s: there is no command \"%.60s\"; ", p->name, argv[1]);
+    if (nearest.name != NULL) fprintf(stderr, "did you mean %s? ", nearest.name);
+    fprintf(stderr, "%s --help lists them\n", p->name);
     return CLI_USAGE;
 }
 

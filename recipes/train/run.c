@@ -23,7 +23,7 @@ struct run {
     tsr_build build;
     tsr_view_spec specs[VIEWS];
     tsr_views views;
-    tsr_dataset *whole, *data; /* data: what is trained on, all of whole or a part of it */
+    struct tsr_run_data data;
     tsr_view_spec test_specs[VIEWS];
     tsr_views test_views;
     tsr_dataset *test; /* what the recipe evaluates on; NULL: nothing */
@@ -150,25 +150,31 @@ static tsr_status open_loader(struct run *run)
                             .step = position % run->steps_per_epoch,
                             .end_epoch = run->train->epochs,
                             .min_short_side = tsr_views_min_short_side(&run->views)};
-    run->loader = tsr_loader_open_views(run->data, &run->views, &o);
+    run->loader = tsr_loader_open_views(run->data.used, &run->views, &o);
     return tsr_status_get();
 }
 
-static tsr_status open_data(struct run *run)
+tsr_status tsr_run__open_data(const tsr_run_options *o, struct tsr_run_data *data)
 {
-    const tsr_run_options *o = run->options;
+    *data = (struct tsr_run_data){0};
     if (o->label_fraction != 0.0 && o->label_list != NULL) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
                         "--label-fraction and --label-list: give one of the two");
     }
-    run->whole = run->data = tsr_dataset_open(o->data, NULL);
-    if (run->whole == NULL) return tsr_status_get();
+    data->whole = data->used = tsr_dataset_open(o->data, NULL);
+    if (data->whole == NULL) return tsr_status_get();
     if (o->label_fraction != 0.0) {
-        run->data = tsr_dataset_label_fraction(run->whole, o->label_fraction, o->seed);
+        data->used = tsr_dataset_label_fraction(data->whole, o->label_fraction, o->seed);
     } else if (o->label_list != NULL) {
-        run->data = tsr_dataset_label_list(run->whole, o->label_list);
+        data->used = tsr_dataset_label_list(data->whole, o->label_list);
     }
     return tsr_status_get();
+}
+
+void tsr_run__close_data(struct tsr_run_data *data)
+{
+    if (data->used != data->whole) tsr_dataset_close(&data->used);
+    tsr_dataset_close(&data->whole);
 }
 
 /* Without such a part a run goes on without evaluation. */
@@ -221,7 +227,7 @@ static tsr_status fit_memory(struct run *run)
     if (run->train->memory_budget == 0.0) return TSR_STATUS_OK;
     tsr_trial_run of = {.recipe = run->recipe,
                         .build = run->build,
-                        .data = run->data,
+                        .data = run->data.used,
                         .workers = run->options->workers};
     tsr_trial trial;
     if (tsr_trial__fit(&of, &run->train_options, &trial) != TSR_STATUS_OK) return tsr_status_get();
@@ -239,12 +245,12 @@ static tsr_status open_run(struct run *run)
                         "--data and --out are needed: a folder of images, and a "
                         "directory for checkpoints");
     }
-    if (open_data(run) != TSR_STATUS_OK) return tsr_status_get();
-    run->build.classes = tsr_dataset_classes(run->data);
+    if (tsr_run__open_data(o, &run->data) != TSR_STATUS_OK) return tsr_status_get();
+    run->build.classes = tsr_dataset_classes(run->data.used);
     run->views.n = run->recipe->views(&run->build, run->specs, VIEWS);
     if (run->views.n < 0 || tsr_views_check(&run->views) != TSR_STATUS_OK) return tsr_status_get();
     if (make_out(o->out) != TSR_STATUS_OK) return tsr_status_get();
-    run->steps_per_epoch = tsr_dataset_count(run->data) / run->train->batch;
+    run->steps_per_epoch = tsr_dataset_count(run->data.used) / run->train->batch;
     run->steps = run->steps_per_epoch * run->train->epochs;
     if (!o->resume && fit_memory(run) != TSR_STATUS_OK) return tsr_status_get();
     run->trainer = tsr_trainer_make(run->recipe, &run->build, run->steps_per_epoch);
@@ -252,7 +258,7 @@ static tsr_status open_run(struct run *run)
     if ((o->resume ? resume(run) : refuse_used_out(run)) != TSR_STATUS_OK) return tsr_status_get();
     if (!o->resume && adopt(run) != TSR_STATUS_OK) return tsr_status_get();
     if (!o->resume && run->recipe->start != NULL) {
-        run->recipe->start(tsr_trainer_networks(run->trainer), &run->build, run->data);
+        run->recipe->start(tsr_trainer_networks(run->trainer), &run->build, run->data.used);
         if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     }
     run->looks = tsr_monitor_count(tsr_trainer_monitor(run->trainer));
@@ -266,8 +272,7 @@ static void close_run(struct run *run)
     tsr_loader_close(&run->loader);
     tsr_run_log_close(&run->log);
     tsr_trainer_free(&run->trainer);
-    if (run->data != run->whole) tsr_dataset_close(&run->data);
-    tsr_dataset_close(&run->whole);
+    tsr_run__close_data(&run->data);
     tsr_dataset_close(&run->test);
 }
 
@@ -417,7 +422,7 @@ tsr_status tsr_run(const tsr_recipe *recipe, const tsr_train_options *train_opti
     tsr_scope scope = tsr_scope_open();
     if (open_run(&run) == TSR_STATUS_OK) {
         if (run.events->started != NULL) {
-            run.events->started(run.trainer, run.data, tsr_trainer_position(run.trainer),
+            run.events->started(run.trainer, run.data.used, tsr_trainer_position(run.trainer),
                                 run.events->user);
         }
         train(&run);

@@ -1,4 +1,5 @@
-/* A few steps of a run that leave nothing behind: what it takes here, and what fits a budget of memory. Not installed. */
+/* A few steps of a run that leave nothing behind: what it takes here, and what fits a budget of memory. Also which images a
+ * run trains on. Not installed. */
 #ifndef TSR_RECIPES_TRIAL_H
 #define TSR_RECIPES_TRIAL_H
 
@@ -30,5 +31,12 @@ tsr_status tsr_trial__run(const tsr_trial_run *run, const tsr_train_options *tra
  * fit otherwise. trial: of what was chosen, with the whole batch's images in `reserved`. ARGUMENT: nothing fits.
  */
 tsr_status tsr_trial__fit(const tsr_trial_run *run, tsr_train_options *train, tsr_trial *trial);
+
+/* The images of a run: used is what it trains on, all of whole or a part of it. To be closed on failure too. */
+struct tsr_run_data {
+    tsr_dataset *whole, *used;
+};
+tsr_status tsr_run__open_data(const tsr_run_options *options, struct tsr_run_data *data);
+void tsr_run__close_data(struct tsr_run_data *data);
 
 #endif

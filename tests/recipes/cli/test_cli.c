@@ -245,7 +245,12 @@ static void test_cli__wrong_usage_exits_2(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"frobnicate", "there is no command \"frobnicate\""},
+        {"frobnicate", "there is no command \"frobnicate\"; tessera --help lists them\n"},
+        {"pretrian ibot", "there is no command \"pretrian\"; did you mean pretrain? "},
+        {"knn x --tmperature 1", "--tmperature: no such option; did you mean --temperature?\n"},
+        {"pretrain ibot --momentum=1",
+         "--momentum: no such option; did you mean --momentum-teacher?\n"},
+        {"pretrain ibot --dry-run", "--data is needed"},
         {"pretrain nothing", "nothing"},
         {"pretrain ibot --data x", "--data and --out are needed"},
         {"pretrain ibot --preset nothing", "--preset: ibot has no preset \"nothing\"; it has: "},
@@ -314,6 +319,8 @@ static void test_cli__failures_exit_1_with_one_line(void **state)
         {"inspect $d/not-a-checkpoint", "not-a-checkpoint"},
         {"data ibot --data $d/empty", "empty"},
         {"plan ibot --images 10 --batch 64", "--batch: 64 is more than the images there are (10)"},
+        {"pretrain ibot --dry-run --data $d/data --batch 64",
+         "--batch: 64 is more than the images there are (48)"},
         {"plan ibot --images 100 --batch 10 --micro-batch 3",
          "--micro-batch: 3 does not divide --batch 10"},
     };
@@ -803,6 +810,88 @@ static void test_cli__plan_measures_a_step(void **state)
     assert_true(gflop > least && gflop < 3 * least);
     assert_run("plan ibot --images 1000" SMALL " --epochs 7", 0);
     assert_says("an epoch of 125 steps");
+    /* The same of a run that is about to start, or to go on. */
+    assert_run("pretrain ibot --data $d/data --out $d/dry --dry-run" SMALL " --epochs 7", 0);
+    assert_says("an epoch of 6 steps");
+    assert_says("the run of 7 epochs");
+    assert_says("measured, with these options");
+    assert_int_equal(shell("test -e $d/dry"), 1);
+    assert_run("pretrain ibot --out $d/run --resume --dry-run", 0);
+    assert_says("the run of 1 epochs");
+}
+
+/* ---- checkpoints of another version ---- */
+
+static bool is_in(const char *const *names, const char *name)
+{
+    while (*names != NULL && strcmp(*names, name) != 0) names++;
+    return *names != NULL;
+}
+
+static void put_value(tsr_checkpoint_writer *w, const tsr_checkpoint_value *v)
+{
+    switch (v->kind) {
+    case TSR_VALUE_KIND_INT:
+        tsr_checkpoint_put_int(w, v->key, v->u.as_int);
+        break;
+    case TSR_VALUE_KIND_UINT:
+        tsr_checkpoint_put_uint(w, v->key, v->u.as_uint);
+        break;
+    case TSR_VALUE_KIND_DOUBLE:
+        tsr_checkpoint_put_double(w, v->key, v->u.as_double);
+        break;
+    case TSR_VALUE_KIND_BOOL:
+        tsr_checkpoint_put_bool(w, v->key, v->u.as_bool);
+        break;
+    case TSR_VALUE_KIND_STRING:
+        tsr_checkpoint_put_string(w, v->key, v->u.as_string);
+        break;
+    case TSR_VALUE_KIND_BYTES:
+        tsr_checkpoint_put_bytes(w, v->key, v->u.as_bytes, v->bytes);
+        break;
+    }
+}
+
+/* The checkpoint as a version of the program wrote it that did not have these values. */
+static void copy_without(const char *from, const char *to, const char *const *left_out)
+{
+    tsr_checkpoint *c = tsr_checkpoint_open(file_path(from));
+    tsr_checkpoint_writer *w = tsr_checkpoint_create(file_path(to));
+    for (int64_t i = 0; i < tsr_checkpoint_value_count(c); i++) {
+        const tsr_checkpoint_value *v = tsr_checkpoint_value_at(c, i);
+        if (!is_in(left_out, v->key)) put_value(w, v);
+    }
+    for (int64_t i = 0; i < tsr_checkpoint_history_count(c); i++)
+        tsr_checkpoint_put_history(w, tsr_checkpoint_history_at(c, i));
+    for (int64_t i = 0; i < tsr_checkpoint_count(c); i++) {
+        const char *name = tsr_checkpoint_at(c, i)->name;
+        tsr_checkpoint_put_tensor(w, name, tsr_checkpoint_tensor(c, name));
+    }
+    tsr_checkpoint_commit(&w);
+    tsr_checkpoint_close(&c);
+    assert_ok();
+}
+
+/* Its run goes on with the defaults of what it does not know, to the same bytes; it is evaluated like any other. */
+static void test_cli__checkpoints_of_older_versions_lack_options(void **state)
+{
+    (void)state;
+    static const char *const newer[] = {"option.precision", "option.centering", "option.window",
+                                        NULL};
+    make_folder("old");
+    make_folder("half");
+    assert_run("pretrain ibot --data $d/data --out $d/half --stop-after 3" SMALL, 0);
+    copy_without("half/checkpoint-00000003.tsr", "old/checkpoint-00000003.tsr", newer);
+    assert_run("knn $d/old --data $d/data --k 4 --no-baselines", 0);
+    assert_run("pretrain ibot --resume --out $d/old --precision bf16", 1);
+    assert_says("--precision bf16: the run in ");
+    assert_run("pretrain ibot --resume --out $d/old", 0);
+    assert_says("the run is older than these options: --window 7 --precision f32 --centering "
+                "center\n");
+    assert_says("resumed at step 3\n");
+    assert_int_equal(shell("cmp $d/old/checkpoint-00000006.tsr $d/run/checkpoint-00000006.tsr"), 0);
+    assert_run("pretrain dino --resume --out $d/old", 1);
+    assert_says("is of recipe ibot, not dino");
 }
 
 /* ---- weights for elsewhere ---- */
@@ -879,6 +968,7 @@ int main(void)
         tsr_test(test_cli__finetune_starts_from_a_run),
         tsr_test(test_cli__gradcheck_checks_what_is_asked),
         tsr_test(test_cli__plan_measures_a_step),
+        tsr_test(test_cli__checkpoints_of_older_versions_lack_options),
         tsr_test(test_cli__export_writes_graphs_and_weights),
         tsr_test(test_cli__export_refuses_in_one_line),
     };
