@@ -24,6 +24,11 @@ int64_t tsr__gemm_count(void)
     return atomic_load_explicit(&multiply_adds, memory_order_relaxed);
 }
 
+void tsr__gemm_add_count(int64_t n)
+{
+    atomic_fetch_add_explicit(&multiply_adds, n, memory_order_relaxed);
+}
+
 static void start(void)
 {
     int arch = BLIS_ARCH_GENERIC;
@@ -55,7 +60,7 @@ void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, t
                double beta, tsr_matrix c)
 {
     if (m == 0 || n == 0) return;
-    atomic_fetch_add_explicit(&multiply_adds, m * n * k, memory_order_relaxed);
+    tsr__gemm_add_count(m * n * k);
     pthread_once(&once, start);
     rntm_t runtime;
     bli_rntm_init(&runtime);

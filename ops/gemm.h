@@ -17,6 +17,33 @@ typedef struct tsr_matrix {
 void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                double beta, tsr_matrix c);
 
+/* A factor of a bf16 product; element (i, j) at data[i * row + j * column], one of the strides 1. dtype: bf16, or f32, of
+ * which the product sees each element rounded to bf16. */
+typedef struct tsr_factor {
+    const void *data;
+    int64_t row, column;
+    tsr_dtype dtype;
+} tsr_factor;
+
+/* Its result: row by row, row elements apart; bf16 or f32. */
+typedef struct tsr_product {
+    void *data;
+    int64_t row;
+    tsr_dtype dtype;
+    bool add;          /* to what is there; f32 only */
+    const float *bias; /* [n], added to every row; may be NULL */
+} tsr_product;
+
+/*
+ * C [m, n] (+)= A [m, k] B [k, n] + bias of bf16 numbers, summed in f32, with the CPU's bf16 instructions where it has them,
+ * else by BLIS in f32. The same bits at any number of threads. Inside a parallel region it runs on the calling thread alone.
+ * False with a sticky status where memory is out.
+ */
+bool tsr__gemm_bf16(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b, tsr_product c);
+
+/* What tsr__gemm counts (below) of a product made elsewhere. */
+void tsr__gemm_add_count(int64_t multiply_adds);
+
 /* Multiplications with an addition that the process has asked for so far, of all threads. */
 int64_t tsr__gemm_count(void);
 

@@ -1,5 +1,6 @@
 /* Which table of kernels. */
 #include "ops/kernels/kernels.h"
+#include "ops/kernels/bf16.h"
 
 #include <assert.h>
 
@@ -15,6 +16,9 @@ static const tsr_kernels *const tables[TSR_CPU_COUNT][2] = {
 #if defined(__x86_64__)
     [TSR_CPU_AVX2] = {&tsr_kernels__avx2_f32, &tsr_kernels__avx2_f64},
     [TSR_CPU_AVX512] = {&tsr_kernels__avx512_f32, &tsr_kernels__avx512_f64},
+    /* What comes after AVX-512 is for bf16 alone. */
+    [TSR_CPU_AVX512BF16] = {&tsr_kernels__avx512_f32, &tsr_kernels__avx512_f64},
+    [TSR_CPU_AMX] = {&tsr_kernels__avx512_f32, &tsr_kernels__avx512_f64},
 #endif
 };
 
@@ -27,4 +31,50 @@ const tsr_kernels *tsr_kernels__at(tsr_cpu level, tsr_dtype dtype)
 const tsr_kernels *tsr_kernels__get(tsr_dtype dtype)
 {
     return tsr_kernels__at(tsr_cpu__level(), dtype);
+}
+
+/* ---- bf16 ---- */
+
+extern const tsr_bf16_kernels tsr_bf16_kernels__portable;
+#if defined(__x86_64__)
+extern const tsr_bf16_kernels tsr_bf16_kernels__avx2, tsr_bf16_kernels__avx512,
+    tsr_bf16_kernels__avx512bf16;
+extern const tsr_bf16_product tsr_bf16_product__avx512bf16;
+#endif
+
+static const tsr_bf16_kernels *const bf16_tables[TSR_CPU_COUNT] = {
+    [TSR_CPU_PORTABLE] = &tsr_bf16_kernels__portable,
+#if defined(__x86_64__)
+    [TSR_CPU_AVX2] = &tsr_bf16_kernels__avx2,
+    [TSR_CPU_AVX512] = &tsr_bf16_kernels__avx512,
+    [TSR_CPU_AVX512BF16] = &tsr_bf16_kernels__avx512bf16,
+    [TSR_CPU_AMX] = &tsr_bf16_kernels__avx512bf16,
+#endif
+};
+
+static const tsr_bf16_product *const products[TSR_CPU_COUNT] = {
+#if defined(__x86_64__)
+    [TSR_CPU_AVX512BF16] = &tsr_bf16_product__avx512bf16,
+    [TSR_CPU_AMX] = &tsr_bf16_product__avx512bf16,
+#endif
+};
+
+const tsr_bf16_kernels *tsr_bf16_kernels__at(tsr_cpu level)
+{
+    return bf16_tables[level];
+}
+
+const tsr_bf16_kernels *tsr_bf16_kernels__get(void)
+{
+    return tsr_bf16_kernels__at(tsr_cpu__level());
+}
+
+const tsr_bf16_product *tsr_bf16_product__at(tsr_cpu level)
+{
+    return products[level];
+}
+
+const tsr_bf16_product *tsr_bf16_product__get(void)
+{
+    return tsr_bf16_product__at(tsr_cpu__level());
 }

@@ -1,0 +1,260 @@
+/*
+ * Products of bf16 numbers with AVX512-BF16: packing, the inner product, and what becomes of its sums.
+ *
+ * vdpbf16ps adds two products to each of 16 sums. A tile of 12 x 32 sums takes 24 of the 32 registers; each pair of k costs
+ * two loads of B and twelve broadcasts of A for 24 instructions, so that loads keep up.
+ */
+#include "ops/kernels/bf16.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+enum { ROWS = 12 };
+
+static inline __attribute__((always_inline)) __m512bh pair(const tsr_bf16 *a)
+{
+    int32_t bits;
+    memcpy(&bits, a, sizeof bits);
+    return (__m512bh)_mm512_set1_epi32(bits);
+}
+
+/* Rows come in threes, so that addresses take four registers and a stride. */
+static inline __attribute__((always_inline)) void multiply_rows(float *out, const tsr_bf16 *a,
+                                                                int64_t lda, const tsr_bf16 *b,
+                                                                int64_t k, const int rows)
+{
+    __m512 sum[ROWS][2];
+    const tsr_bf16 *three[ROWS / 3];
+    for (int i = 0; i < ROWS / 3; i++) three[i] = 3 * i < rows ? a + 3 * i * lda : a;
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int64_t p = 0; p < k; p += 2, b += 2 * TSR_BF16_WIDTH) {
+        const __m512bh left = (__m512bh)_mm512_load_si512(b);
+        const __m512bh right = (__m512bh)_mm512_load_si512(b + TSR_BF16_WIDTH);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            const __m512bh x = pair(three[i / 3] + p + (i % 3) * lda);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, left);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, right);
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++) {
+        _mm512_store_ps(out + i * TSR_BF16_WIDTH, sum[i][0]);
+        _mm512_store_ps(out + i * TSR_BF16_WIDTH + 16, sum[i][1]);
+    }
+}
+
+static void multiply(float *out, const tsr_bf16 *a, int64_t lda, int64_t rows, const tsr_bf16 *b,
+                     int64_t k)
+{
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        multiply_rows(out, a, lda, b, k, n);                                                       \
+        break;
+    switch (rows) {
+        CASE(1)
+        CASE(2)
+        CASE(3)
+        CASE(4)
+        CASE(5)
+        CASE(6)
+        CASE(7)
+        CASE(8)
+        CASE(9)
+        CASE(10)
+        CASE(11)
+    default:
+        multiply_rows(out, a, lda, b, k, ROWS);
+        break;
+    }
+#undef CASE
+}
+
+/* ---- packing ---- */
+
+static inline __m512i round_pair(__m512 low, __m512 high)
+{
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+/* Elements 0 .. n - 1 (at most 32) of x as bf16, then 0. */
+static inline __attribute__((always_inline)) __m512i load_run(const char *x, bool is_f32, int64_t n)
+{
+    const __mmask32 mask = n >= 32 ? 0xffffffffu : (1u << n) - 1u;
+    if (!is_f32) return _mm512_maskz_loadu_epi16(mask, x);
+    return round_pair(_mm512_maskz_loadu_ps((__mmask16)mask, x),
+                      _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), x + 64));
+}
+
+/* Elements 0 .. n - 1 (at most 16) of two runs, those of one place side by side; without second, 0 beside the first's. */
+static inline __attribute__((always_inline)) __m512i
+load_pairs(const char *first, const char *second, bool is_f32, int64_t n)
+{
+    const __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
+    const __mmask16 other = second != NULL ? mask : 0;
+    if (!is_f32) {
+        const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, first));
+        const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(other, second));
+        return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+    }
+    const __m512i both =
+        round_pair(_mm512_maskz_loadu_ps(mask, first), _mm512_maskz_loadu_ps(other, second));
+    const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(both));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+/* 16 x 16 numbers of 32 bits. */
+static inline __attribute__((always_inline)) void transpose16(__m512i r[16])
+{
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    /* Of rows 4g to 4g + 3, r[4g + c] gets columns c, 4 + c, 8 + c and 12 + c. */
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    enum { EVEN = 0x88, ODD = 0xdd };
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        const __m512i even0 = _mm512_shuffle_i32x4(r[c], r[4 + c], EVEN);
+        const __m512i even1 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], EVEN);
+        const __m512i odd0 = _mm512_shuffle_i32x4(r[c], r[4 + c], ODD);
+        const __m512i odd1 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], ODD);
+        r[c] = _mm512_shuffle_i32x4(even0, even1, EVEN);
+        r[4 + c] = _mm512_shuffle_i32x4(odd0, odd1, EVEN);
+        r[8 + c] = _mm512_shuffle_i32x4(even0, even1, ODD);
+        r[12 + c] = _mm512_shuffle_i32x4(odd0, odd1, ODD);
+    }
+}
+
+static inline __attribute__((always_inline)) void pack_rows(tsr_bf16 *to, int64_t ld,
+                                                            const char *data, int64_t row,
+                                                            int64_t column, const bool is_f32,
+                                                            int64_t rows, int64_t columns)
+{
+    const int64_t size = is_f32 ? 4 : 2;
+    if (column == 1) {
+        for (int64_t i = 0; i < rows; i++) {
+            for (int64_t j = 0; j < ld; j += 32) {
+                const int64_t n = columns - j;
+                const __m512i v = n > 0 ? load_run(data + (i * row + j) * size, is_f32, n)
+                                        : _mm512_setzero_si512();
+                _mm512_storeu_si512(to + i * ld + j, v);
+            }
+        }
+        return;
+    }
+    for (int64_t j = 0; j < ld; j += 32) {
+        for (int64_t i = 0; i < rows; i += 16) {
+            __m512i r[16];
+#pragma GCC unroll 16
+            for (int p = 0; p < 16; p++) {
+                const int64_t at = j + 2 * p;
+                const char *first = data + (i * row + at * column) * size;
+                r[p] = at < columns
+                           ? load_pairs(first, at + 1 < columns ? first + column * size : NULL,
+                                        is_f32, rows - i)
+                           : _mm512_setzero_si512();
+            }
+            transpose16(r);
+#pragma GCC unroll 16
+            for (int p = 0; p < 16; p++) {
+                if (i + p < rows) _mm512_storeu_si512(to + (i + p) * ld + j, r[p]);
+            }
+        }
+    }
+}
+
+static void rows(tsr_bf16 *to, int64_t ld, const void *data, int64_t row, int64_t column,
+                 bool is_f32, int64_t n_rows, int64_t columns)
+{
+    if (is_f32) {
+        pack_rows(to, ld, data, row, column, true, n_rows, columns);
+    } else {
+        pack_rows(to, ld, data, row, column, false, n_rows, columns);
+    }
+}
+
+static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const char *data,
+                                                             int64_t row, int64_t column,
+                                                             const bool is_f32, int64_t k,
+                                                             int64_t n)
+{
+    const int64_t size = is_f32 ? 4 : 2, depth = (k + TSR_BF16_DEPTH - 1) & -TSR_BF16_DEPTH;
+    if (column == 1) {
+        for (int64_t p = 0; p < depth; p += 2, to += 2 * TSR_BF16_WIDTH) {
+            for (int64_t j = 0; j < TSR_BF16_WIDTH; j += 16) {
+                const char *first = data + (p * row + j) * size;
+                __m512i v = _mm512_setzero_si512();
+                if (p < k && j < n) {
+                    v = load_pairs(first, p + 1 < k ? first + row * size : NULL, is_f32, n - j);
+                }
+                _mm512_store_si512(to + 2 * j, v);
+            }
+        }
+        return;
+    }
+    for (int64_t p = 0; p < depth; p += 32, to += 32 * TSR_BF16_WIDTH) {
+        for (int64_t j = 0; j < TSR_BF16_WIDTH; j += 16) {
+            __m512i r[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) {
+                r[i] = j + i < n ? load_run(data + (p + (j + i) * column) * size, is_f32, k - p)
+                                 : _mm512_setzero_si512();
+            }
+            transpose16(r);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) {
+                _mm512_store_si512(to + 2 * (i * TSR_BF16_WIDTH + j), r[i]);
+            }
+        }
+    }
+}
+
+static void panel(tsr_bf16 *to, const void *data, int64_t row, int64_t column, bool is_f32,
+                  int64_t k, int64_t n)
+{
+    if (is_f32) {
+        pack_panel(to, data, row, column, true, k, n);
+    } else {
+        pack_panel(to, data, row, column, false, k, n);
+    }
+}
+
+/* ---- results ---- */
+
+static void store(const tsr_bf16_store *s, const float *x, int64_t n_rows, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += 16) {
+        const __mmask16 mask = (__mmask16)(n - j >= 16 ? 0xffffu : (1u << (n - j)) - 1u);
+        const __m512 bias =
+            s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
+        for (int64_t i = 0; i < n_rows; i++) {
+            __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_BF16_WIDTH + j), bias);
+            if (s->is_f32) {
+                float *c = (float *)s->c + i * s->ld + j;
+                if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
+                _mm512_mask_storeu_ps(c, mask, v);
+            } else {
+                tsr_bf16 *c = (tsr_bf16 *)s->c + i * s->ld + j;
+                _mm256_mask_storeu_epi16(c, mask, (__m256i)_mm512_cvtneps_pbh(v));
+            }
+        }
+    }
+}
+
+const tsr_bf16_packing tsr_bf16_packing__avx512bf16 = {
+    .rows = rows, .panel = panel, .store = store};
+
+extern const tsr_bf16_product tsr_bf16_product__avx512bf16;
+const tsr_bf16_product tsr_bf16_product__avx512bf16 = {
+    .multiply = multiply, .most_rows = ROWS, .packing = &tsr_bf16_packing__avx512bf16};

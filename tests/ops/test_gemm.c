@@ -1,0 +1,191 @@
+/* Products of bf16 numbers: against sums in f64, at the level in use; the test runs once for each level. */
+#include "tests/test.h"
+
+#include "ops/gemm.h"
+#include "ops/kernels/bf16.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct shape {
+    int64_t m, n, k;
+};
+
+static const struct shape shapes[] = {
+    {1, 1, 1},    {1, 1, 0},    {3, 5, 2},     {12, 32, 32},   {13, 33, 31},  {11, 64, 65},
+    {24, 31, 96}, {100, 17, 7}, {197, 64, 197}, {197, 197, 64}, {50, 96, 1500}, {97, 40, 2048},
+    {2, 300, 40}, {500, 3, 33}, {700, 130, 160},
+};
+
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+static tsr_tensor *random_matrix(tsr_dtype dtype, int64_t rows, int64_t columns, uint32_t seed,
+                                 bool integers)
+{
+    tsr_tensor *t = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(rows, columns));
+    tsr_fill_uniform(t, tsr_rng_make(3, 0, seed, 0), -1.0, 1.0);
+    float *x = tsr_tensor_data_mut(t);
+    for (int64_t i = 0; integers && i < rows * columns; i++) x[i] = rintf(x[i] * 4.0f);
+    return tsr_tensor_converted(t, dtype);
+}
+
+/* As the product of [rows, columns], or of its transpose where the tensor is [columns, rows]. */
+static tsr_factor factor(tsr_tensor *t, bool transposed)
+{
+    int64_t width = tsr_tensor_size(t, 1);
+    return (tsr_factor){tsr_tensor_data(t), transposed ? 1 : width, transposed ? width : 1,
+                        tsr_tensor_dtype(t)};
+}
+
+static double rounded(double x)
+{
+    return (double)tsr_bf16_to_f32(tsr_bf16_from_f32((float)x));
+}
+
+struct variant {
+    bool ta, tb;
+    tsr_dtype a, b, c;
+    bool add, bias, integers;
+};
+
+static void check(const struct shape *s, const struct variant *v, int threads)
+{
+    tsr_scope scope = tsr_scope_open();
+    int before = tsr_threads();
+    tsr_threads_set(threads);
+    tsr_tensor *a = random_matrix(v->a, v->ta ? s->k : s->m, v->ta ? s->m : s->k, 1, v->integers);
+    tsr_tensor *b = random_matrix(v->b, v->tb ? s->n : s->k, v->tb ? s->k : s->n, 2, v->integers);
+    tsr_tensor *bias = random_matrix(TSR_DTYPE_F32, 1, s->n, 3, v->integers);
+    /* The result has one column more, which must not change. */
+    tsr_tensor *c = random_matrix(v->c, s->m, s->n + 1, 4, v->integers);
+    tsr_tensor *old = tsr_tensor_converted(c, TSR_DTYPE_F64);
+    tsr_factor fa = factor(a, v->ta), fb = factor(b, v->tb);
+    tsr_product product = {tsr_tensor_data_mut(c), s->n + 1, v->c, v->add,
+                           v->bias ? tsr_tensor_data(bias) : NULL};
+    int64_t counted = tsr__gemm_count();
+    assert_true(tsr__gemm_bf16(s->m, s->n, s->k, fa, fb, product));
+    assert_int_equal(tsr__gemm_count() - counted, s->m * s->n * s->k);
+    assert_ok();
+    for (int64_t i = 0; i < s->m; i++) {
+        for (int64_t j = 0; j <= s->n; j++) {
+            double want = tsr_tensor_get(old, i * (s->n + 1) + j), size = 1.0;
+            double got = tsr_tensor_get(c, i * (s->n + 1) + j);
+            if (j < s->n) {
+                double sum = v->bias ? tsr_tensor_get(bias, j) : 0.0;
+                for (int64_t p = 0; p < s->k; p++) {
+                    double x = rounded(tsr_tensor_get(a, v->ta ? p * s->m + i : i * s->k + p)) *
+                               rounded(tsr_tensor_get(b, v->tb ? j * s->k + p : p * s->n + j));
+                    sum += x;
+                    size += fabs(x);
+                }
+                want = v->add ? want + sum : sum;
+                if (v->c == TSR_DTYPE_BF16) want = v->integers ? rounded(want) : want;
+            }
+            double tolerance = 2e-6 * size;
+            if (v->c == TSR_DTYPE_BF16) tolerance += fabs(want) / 256.0;
+            if (v->integers || j == s->n) tolerance = 0.0;
+            if (!(fabs(got - want) <= tolerance)) {
+                fail_msg("%lld x %lld x %lld: element %lld, %lld is %.9g, expected %.9g",
+                         (long long)s->m, (long long)s->n, (long long)s->k, (long long)i,
+                         (long long)j, got, want);
+            }
+        }
+    }
+    tsr_threads_set(before);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+#define BF16 TSR_DTYPE_BF16
+#define F32  TSR_DTYPE_F32
+
+static const struct variant variants[] = {
+    {false, false, BF16, BF16, BF16},
+    {false, true, BF16, BF16, F32},
+    {true, false, BF16, BF16, F32, .add = true},
+    {true, true, BF16, BF16, BF16, .bias = true},
+    {false, true, BF16, F32, BF16, .bias = true},
+    {false, false, BF16, F32, F32, .bias = true},
+    {true, false, F32, BF16, F32, .add = true, .bias = true},
+    {false, true, F32, F32, F32},
+};
+
+static void test_gemm__bf16_sums_are_right(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SHAPES; i++) {
+        for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+            check(&shapes[i], &variants[v], 1 + (int)v % 2);
+        }
+    }
+}
+
+/* Of small integers every sum is exact, so that every order gives the same bits. */
+static void test_gemm__bf16_sums_of_integers_are_exact(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SHAPES; i++) {
+        for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+            struct variant exact = variants[v];
+            exact.integers = true;
+            check(&shapes[i], &exact, 1 + (int)v % 2);
+        }
+    }
+}
+
+static void test_gemm__bf16_has_the_same_bits_at_any_thread_count(void **state)
+{
+    (void)state;
+    enum { M = 411, N = 200, K = 2100 };
+    int before = tsr_threads();
+    tsr_tensor *a = random_matrix(BF16, K, M, 1, false), *b = random_matrix(BF16, K, N, 2, false);
+    tsr_tensor *first = NULL;
+    for (int threads = 1; threads <= 4; threads++) {
+        tsr_threads_set(threads);
+        tsr_tensor *c = tsr_empty(F32, TSR_SHAPE(M, N));
+        tsr_product product = {tsr_tensor_data_mut(c), N, F32, false, NULL};
+        assert_true(tsr__gemm_bf16(M, N, K, factor(a, true), factor(b, false), product));
+        if (first == NULL) first = c;
+        assert_memory_equal(tsr_tensor_data(c), tsr_tensor_data(first), M * N * sizeof(float));
+    }
+    tsr_threads_set(before);
+}
+
+static void test_gemm__conversions_are_those_of_one_number(void **state)
+{
+    (void)state;
+    enum { N = 1 << 16 };
+    static float x[N + 5], back[N + 5];
+    static tsr_bf16 y[N + 5];
+    for (int l = 0; l <= (int)tsr_cpu__level(); l++) {
+        const tsr_bf16_kernels *k = tsr_bf16_kernels__at((tsr_cpu)l);
+        /* All signs and exponents; what is cut off is just below, at and just above a half, and other things. */
+        static const uint32_t low[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x1234, 0xabcd};
+        for (size_t round = 0; round < sizeof low / sizeof low[0]; round++) {
+            for (uint32_t i = 0; i < N + 5; i++) {
+                uint32_t bits = i << 16 | low[round];
+                memcpy(&x[i], &bits, sizeof bits);
+            }
+            for (int64_t n = N; n <= N + 5; n += 5) {
+                k->narrow(y, x, n);
+                k->widen(back, y, n);
+                for (int64_t i = 0; i < n; i++) {
+                    float wide = tsr_bf16_to_f32(y[i]);
+                    assert_int_equal(y[i].bits, tsr_bf16_from_f32(x[i]).bits);
+                    assert_memory_equal(&back[i], &wide, sizeof wide);
+                }
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tsr_test(test_gemm__bf16_sums_are_right),
+        tsr_test(test_gemm__bf16_sums_of_integers_are_exact),
+        tsr_test(test_gemm__bf16_has_the_same_bits_at_any_thread_count),
+        tsr_test(test_gemm__conversions_are_those_of_one_number),
+    };
+    print_message("level in use: %s\n", tsr_cpu__name(tsr_cpu__level()));
+    return cmocka_run_group_tests_name("gemm", tests, NULL, NULL);
+}
