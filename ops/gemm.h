@@ -41,6 +41,12 @@ typedef struct tsr_product {
  */
 bool tsr__gemm_bf16(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b, tsr_product c);
 
+/* The factor seen as its transpose. */
+static inline tsr_factor tsr__gemm_transposed(tsr_factor f)
+{
+    return (tsr_factor){f.data, f.column, f.row, f.dtype};
+}
+
 /* What tsr__gemm counts (below) of a product made elsewhere. */
 void tsr__gemm_add_count(int64_t multiply_adds);
 

@@ -2,15 +2,11 @@
  * y[..., o] = sum_i x[..., i] W[o, i] + b[o]: over the rows of all leading dimensions, Y = X W^T + 1 b^T. With G = dY:
  * dX = G W, dW = G^T X, db = the column sums of G.
  *
- * Y starts as b in every row and the product is added to it, which saves a pass over Y.
- *
  * With a bf16 x the factors are bf16 numbers and sums are f32; b is added in f32 and gradients of f32 parameters are not
  * rounded.
  */
 #include "ops/elementwise.h"
-#include "ops/gemm.h"
 #include "ops/half.h"
-#include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
 #include "ops/samples.h"
@@ -37,71 +33,56 @@ static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
                                  tsr_tensor_size(weight, 0));
 }
 
-static tsr_matrix transposed(tsr_matrix m)
-{
-    return (tsr_matrix){m.data, m.column, m.row};
-}
-
-static void fill_with_bias(tsr_tensor *y, tsr_tensor *bias)
-{
-    tsr_dtype dtype = tsr_tensor_dtype(y);
-    tsr_rows r = tsr_rows__of(tsr_tensor_shape(y));
-    const tsr_kernels *k = tsr_kernels__get(dtype);
-    char *yd = tsr_tensor_data_mut(y);
-    const void *b = tsr_tensor_data(bias);
-    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
-        k->fill_rows(yd + tsr_rows__offset(&r, c, dtype), b, tsr_rows__in_chunk(&r, c), r.d);
-    });
-}
-
 static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
-    if (x == NULL || weight == NULL) return NULL;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_shape shape = tsr_tensor_shape(x);
     int64_t outputs = tsr_tensor_size(weight, 0);
     shape.size[shape.ndim - 1] = outputs;
-    tsr_tensor *y = tsr_empty(tsr_tensor_dtype(x), shape);
-    tsr_tensor *b = bias != NULL ? tsr_tensor_packed(bias) : NULL;
-    tsr_matrix mx, mw;
-    if (y == NULL || (bias != NULL && b == NULL) || !tsr_rows__matrix(x, &mx) ||
-        !tsr_rows__matrix(weight, &mw)) {
+    tsr_tensor *y = tsr_empty(dtype, shape);
+    tsr_tensor *b = bias != NULL ? tsr_tensor_packed(tsr_half__widened(bias)) : NULL;
+    tsr_factor fx, fw;
+    if (y == NULL || (bias != NULL && b == NULL) || !tsr_rows__factor(x, &fx) ||
+        !tsr_rows__factor(weight, &fw)) {
         return NULL;
     }
-    if (b != NULL) fill_with_bias(y, b);
-    int64_t rows = tsr_rows__of(shape).rows;
-    tsr__gemm(tsr_tensor_dtype(x), rows, outputs, tsr_tensor_size(weight, 1), mx, transposed(mw),
-              b != NULL ? 1.0 : 0.0, (tsr_matrix){tsr_tensor_data_mut(y), outputs, 1});
-    return y;
+    bool ok = tsr_rows__product(dtype, tsr_rows__of(shape).rows, outputs,
+                                tsr_tensor_size(weight, 1), fx, tsr__gemm_transposed(fw), b, y);
+    return ok ? y : NULL;
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
     const struct linear *s = tsr_node_block(node);
-    tsr_tensor *x = tsr_node_input(node, 0);
-    tsr_tensor *weight = tsr_half__factor(tsr_node_input(node, 1), s->dtype);
-    if (x == NULL || weight == NULL) return;
-    tsr_dtype dtype = tsr_tensor_dtype(x);
+    tsr_tensor *x = tsr_node_input(node, 0), *weight = tsr_node_input(node, 1);
+    tsr_tensor *g = tsr_tensor_packed(grad_outputs[0]);
+    if (x == NULL || weight == NULL || g == NULL) return;
     int64_t rows = tsr_rows__of(tsr_tensor_shape(x)).rows;
     int64_t in = tsr_tensor_size(weight, 1), outputs = tsr_tensor_size(weight, 0);
-    tsr_tensor *g = tsr_tensor_packed(grad_outputs[0]);
-    if (g == NULL) return;
-    tsr_matrix mg = {(void *)tsr_tensor_data(g), outputs, 1}, mx, mw;
+    tsr_factor fg, fx, fw;
+    if (!tsr_rows__factor(g, &fg)) return;
     if (tsr_node_wants(node, 0)) {
-        tsr_tensor *dx = tsr_empty(dtype, tsr_tensor_shape(x));
-        if (dx == NULL || !tsr_rows__matrix(weight, &mw)) return;
-        tsr__gemm(dtype, rows, in, outputs, mg, mw, 0.0,
-                  (tsr_matrix){tsr_tensor_data_mut(dx), in, 1});
+        tsr_tensor *dx = tsr_empty(s->dtype, tsr_tensor_shape(x));
+        if (dx == NULL || !tsr_rows__factor(weight, &fw) ||
+            !tsr_rows__product(s->dtype, rows, in, outputs, fg, fw, NULL, dx)) {
+            return;
+        }
         grad_inputs[0] = dx;
     }
     if (tsr_node_wants(node, 1)) {
-        tsr_tensor *dw = tsr_empty(dtype, tsr_tensor_shape(weight));
-        if (dw == NULL || !tsr_rows__matrix(x, &mx)) return;
-        tsr__gemm(dtype, outputs, in, rows, transposed(mg), mx, 0.0,
-                  (tsr_matrix){tsr_tensor_data_mut(dw), in, 1});
+        tsr_tensor *dw = tsr_empty(tsr_tensor_dtype(weight), tsr_tensor_shape(weight));
+        if (dw == NULL || !tsr_rows__factor(x, &fx) ||
+            !tsr_rows__product(s->dtype, outputs, in, rows, tsr__gemm_transposed(fg), fx, NULL,
+                               dw)) {
+            return;
+        }
         grad_inputs[1] = dw;
     }
-    if (tsr_node_wants(node, 2)) grad_inputs[2] = tsr_rows__column_sums(g);
+    if (tsr_node_wants(node, 2)) {
+        tsr_dtype dtype = tsr_tensor_dtype(tsr_node_input(node, 2));
+        grad_inputs[2] = tsr_tensor_converted(tsr_rows__column_sums(g), dtype);
+    }
 }
 
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
@@ -123,17 +104,14 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 static const tsr_op op = {.name = "linear",
                           .block_size = sizeof(struct linear),
                           .backward = backward,
-                          .definition = definition,
-                          .widens = true};
+                          .definition = definition};
 
 tsr_tensor *tsr_linear(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
     if (x == NULL || weight == NULL || !shape_rule(x, weight, bias)) return NULL;
     tsr_scope scope = tsr_scope_open();
     struct linear s = {tsr_tensor_dtype(x)};
-    tsr_tensor *y =
-        forward(tsr_half__widened(x), tsr_half__factor(weight, s.dtype), tsr_half__widened(bias));
-    y = tsr_tensor_converted(y, s.dtype);
+    tsr_tensor *y = forward(x, weight, bias);
     y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_NO_TENSORS, TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }

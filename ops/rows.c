@@ -1,5 +1,6 @@
 /* What the ops that work on rows share: chunks, checks of arguments, sums over rows. */
 #include "ops/rows.h"
+#include "ops/kernels/bf16.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 
@@ -121,6 +122,42 @@ bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out)
     return true;
 }
 
+bool tsr_rows__factor(tsr_tensor *x, tsr_factor *out)
+{
+    tsr_matrix m;
+    if (!tsr_rows__matrix(x, &m)) return false;
+    *out = (tsr_factor){m.data, m.row, m.column, tsr_tensor_dtype(x)};
+    return true;
+}
+
+static void fill_with(tsr_tensor *y, tsr_tensor *v, int64_t n, int64_t d)
+{
+    tsr_dtype dtype = tsr_tensor_dtype(y);
+    tsr_rows r = tsr_rows__of(TSR_SHAPE(n, d));
+    const tsr_kernels *k = tsr_kernels__get(dtype);
+    char *yd = tsr_tensor_data_mut(y);
+    const void *vd = tsr_tensor_data(v);
+    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
+        k->fill_rows(yd + tsr_rows__offset(&r, c, dtype), vd, tsr_rows__in_chunk(&r, c), r.d);
+    });
+}
+
+bool tsr_rows__product(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b,
+                       tsr_tensor *bias, tsr_tensor *c)
+{
+    void *data = tsr_tensor_data_mut(c);
+    if (dtype == TSR_DTYPE_BF16) {
+        tsr_product result = {data, n, tsr_tensor_dtype(c), false, tsr_tensor_data(bias)};
+        return tsr__gemm_bf16(m, n, k, a, b, result);
+    }
+    /* Starting from the bias saves a pass. */
+    if (bias != NULL) fill_with(c, bias, m, n);
+    tsr__gemm(dtype, m, n, k, (tsr_matrix){(void *)a.data, a.row, a.column},
+              (tsr_matrix){(void *)b.data, b.row, b.column}, bias != NULL ? 1.0 : 0.0,
+              (tsr_matrix){data, n, 1});
+    return true;
+}
+
 tsr_tensor *tsr_rows__combine(tsr_tensor *partial)
 {
     if (partial == NULL) return NULL;
@@ -136,16 +173,23 @@ tsr_tensor *tsr_rows__column_sums(tsr_tensor *x)
 {
     if (x == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
+    bool half = dtype == TSR_DTYPE_BF16;
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
-    tsr_tensor *partial = tsr_empty(dtype, TSR_SHAPE(r.chunks, r.d));
+    tsr_dtype of_sums = half ? TSR_DTYPE_F32 : dtype;
+    tsr_tensor *partial = tsr_empty(of_sums, TSR_SHAPE(r.chunks, r.d));
     if (partial == NULL) return NULL;
-    const tsr_kernels *k = tsr_kernels__get(dtype);
     char *sums = tsr_tensor_data_mut(partial);
     const char *data = tsr_tensor_data(x);
-    size_t row = (size_t)r.d * tsr_dtype_size(dtype);
+    size_t row = (size_t)r.d * tsr_dtype_size(of_sums);
     TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
-        k->column_sums(sums + (size_t)c * row, data + tsr_rows__offset(&r, c, dtype),
-                       tsr_rows__in_chunk(&r, c), r.d);
+        void *to = sums + (size_t)c * row;
+        const void *from = data + tsr_rows__offset(&r, c, dtype);
+        int64_t n = tsr_rows__in_chunk(&r, c);
+        if (half) {
+            tsr_bf16_kernels__get()->column_sums(to, from, n, r.d);
+        } else {
+            tsr_kernels__get(dtype)->column_sums(to, from, n, r.d);
+        }
     });
     return tsr_rows__combine(partial);
 }

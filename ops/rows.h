@@ -65,7 +65,14 @@ tsr_tensor *tsr_rows__per_channel(tsr_tensor *v, tsr_shape x);
 /* x [..., D] as a matrix [rows, D]: x itself where its strides allow, else a packed copy in the open scope. */
 bool tsr_rows__matrix(tsr_tensor *x, tsr_matrix *out);
 
-/* sums [d] = column sums of the contiguous x: by chunks, then these in order. NULL on failure. */
+/* The same as a factor of a product. */
+bool tsr_rows__factor(tsr_tensor *x, tsr_factor *out);
+/* The contiguous c [m, n] = a [m, k] b [k, n] + bias, computed in dtype: bf16 as tsr__gemm_bf16 does; else f32 or f64, which
+ * all are of. bias [n] contiguous, f32 with bf16; may be NULL. False on failure. */
+bool tsr_rows__product(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b,
+                       tsr_tensor *bias, tsr_tensor *c);
+
+/* sums [d] = column sums of the contiguous x, by chunks, then these in order; f32 of a bf16 x. NULL on failure. */
 tsr_tensor *tsr_rows__column_sums(tsr_tensor *x);
 /* result [d] = the sum of the rows of partial [chunks, d], in order. NULL passes. */
 tsr_tensor *tsr_rows__combine(tsr_tensor *partial);

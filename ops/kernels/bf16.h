@@ -1,5 +1,5 @@
 /*
- * Kernels on bf16 numbers. Conversions exist at every level; matrix products where the CPU has instructions for them.
+ * Kernels on bf16 numbers. Conversions and sums exist at every level; matrix products where the CPU has instructions for them.
  * Not installed.
  *
  * Operands of a product are packed:
@@ -29,6 +29,8 @@ typedef struct tsr_bf16_kernels {
     /* n elements; narrow rounds to nearest even, NaN stays NaN: the bits of tsr_bf16_from_f32. */
     void (*narrow)(tsr_bf16 *y, const float *x, int64_t n);
     void (*widen)(float *y, const tsr_bf16 *x, int64_t n);
+    /* sums[j] = sum_r x[r, j] of x [rows, d]. */
+    void (*column_sums)(float *sums, const tsr_bf16 *x, int64_t rows, int64_t d);
 } tsr_bf16_kernels;
 
 /* What packs and stores for every tsr_bf16_product. An operand's element (i, j) is at data[i * row + j * column], one of

@@ -1,4 +1,7 @@
-/* The rate of matrix products, GFLOP/s, for the shapes of a ViT-S/16 step: 16 images, 197 tokens, f32. */
+/*
+ * The rate of matrix products, GFLOP/s, for the shapes of a ViT-S/16 step: 16 images, 197 tokens; in f32, and of bf16
+ * activations with f32 weights, as training has them: results are bf16, but for gradients of weights.
+ */
 #include "ops/gemm.h"
 #include "tests/bench/bench.h"
 
@@ -41,6 +44,12 @@ static tsr_tensor *random_tensor(int64_t n, uint32_t seed)
     return t;
 }
 
+static tsr_factor bf16_factor(tsr_tensor *t, tsr_matrix m, bool weight)
+{
+    tsr_tensor *half = weight ? t : tsr_tensor_converted(t, TSR_DTYPE_BF16);
+    return (tsr_factor){tsr_tensor_data(half), m.row, m.column, tsr_tensor_dtype(half)};
+}
+
 static void heads(const struct product *p, float *a, float *b, float *c)
 {
 #pragma omp parallel for schedule(static) num_threads(tsr_threads())
@@ -60,22 +69,31 @@ static void heads(const struct product *p, float *a, float *b, float *c)
 int main(void)
 {
     tsr_scope scope = tsr_scope_open();
-    double flops = 0.0, seconds = 0.0;
+    double flops = 0.0, seconds = 0.0, bf16_seconds = 0.0;
     for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
         const struct product *p = &products[i];
         tsr_scope inner = tsr_scope_open();
-        tsr_matrix a = matrix(random_tensor(p->m * p->k, 1), p->m, p->k, p->a_transposed);
-        tsr_matrix b = matrix(random_tensor(p->k * p->n, 2), p->k, p->n, p->b_transposed);
-        tsr_matrix c = matrix(random_tensor(p->m * p->n, 3), p->m, p->n, false);
-        double best, work = 2.0 * (double)p->m * (double)p->n * (double)p->k;
+        tsr_tensor *ta = random_tensor(p->m * p->k, 1), *tb = random_tensor(p->k * p->n, 2);
+        tsr_tensor *tc = random_tensor(p->m * p->n, 3);
+        tsr_matrix a = matrix(ta, p->m, p->k, p->a_transposed);
+        tsr_matrix b = matrix(tb, p->k, p->n, p->b_transposed);
+        tsr_matrix c = matrix(tc, p->m, p->n, false);
+        bool of_weight = p->k == ROWS;
+        tsr_factor ha = bf16_factor(ta, a, false), hb = bf16_factor(tb, b, !of_weight);
+        tsr_product hc = {c.data, p->n, of_weight ? TSR_DTYPE_F32 : TSR_DTYPE_BF16, false, NULL};
+        double best, bf16_best, work = 2.0 * (double)p->m * (double)p->n * (double)p->k;
         BENCH(best, 0.3, tsr__gemm(TSR_DTYPE_F32, p->m, p->n, p->k, a, b, 0.0, c));
-        printf("%-14s %5lld x %5lld x %5lld %8.1f GFLOP/s\n", p->name, (long long)p->m,
-               (long long)p->n, (long long)p->k, work / best * 1e-9);
+        BENCH(bf16_best, 0.3, tsr__gemm_bf16(p->m, p->n, p->k, ha, hb, hc));
+        printf("%-14s %5lld x %5lld x %5lld %8.1f GFLOP/s f32 %8.1f bf16\n", p->name,
+               (long long)p->m, (long long)p->n, (long long)p->k, work / best * 1e-9,
+               work / bf16_best * 1e-9);
         flops += work;
         seconds += best;
+        bf16_seconds += bf16_best;
         tsr_scope_close(&inner, TSR_NO_TENSORS);
     }
-    printf("%-34s %8.1f GFLOP/s\n", "all of a block", flops / seconds * 1e-9);
+    printf("%-34s %8.1f GFLOP/s f32 %8.1f bf16\n", "all of a block", flops / seconds * 1e-9,
+           flops / bf16_seconds * 1e-9);
     tsr_tensor *a = random_tensor(ROWS * 1152, 4), *c = random_tensor(HEADS * 197 * 197, 5);
     for (size_t i = 0; i < sizeof attention / sizeof attention[0]; i++) {
         const struct product *p = &attention[i];
