@@ -2,6 +2,8 @@
  * y = x in another type, rounded to nearest. dx = dy in x's type. Between types of which one is not floating nothing is
  * differentiable, and nothing is recorded.
  */
+#include "autograd/loop.h"
+#include "ops/kernels/bf16.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
 
@@ -16,6 +18,28 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     grad_inputs[0] = tsr_cast(grad_outputs[0], s->from);
 }
 
+/* Between f32 and bf16, where both are contiguous. */
+static bool copy_by_kernel(tsr_tensor *y, tsr_tensor *x)
+{
+    enum { PIECE = 16384 };
+    bool narrows = tsr_tensor_dtype(y) == TSR_DTYPE_BF16 && tsr_tensor_dtype(x) == TSR_DTYPE_F32;
+    bool widens = tsr_tensor_dtype(y) == TSR_DTYPE_F32 && tsr_tensor_dtype(x) == TSR_DTYPE_BF16;
+    if ((!narrows && !widens) || !tsr_tensor_is_contiguous(x)) return false;
+    const tsr_bf16_kernels *k = tsr_bf16_kernels__get();
+    int64_t numel = tsr_tensor_numel(x);
+    void *yd = tsr_tensor_data_mut(y);
+    const void *xd = tsr_tensor_data(x);
+    TSR_PARALLEL_FOR(piece, (numel + PIECE - 1) / PIECE, numel, {
+        int64_t at = piece * PIECE, n = numel - at < PIECE ? numel - at : PIECE;
+        if (narrows) {
+            k->narrow((tsr_bf16 *)yd + at, (const float *)xd + at, n);
+        } else {
+            k->widen((float *)yd + at, (const tsr_bf16 *)xd + at, n);
+        }
+    });
+    return true;
+}
+
 static const tsr_op op = {.name = "cast", .block_size = sizeof(struct cast), .backward = backward};
 
 tsr_tensor *tsr_cast(tsr_tensor *x, tsr_dtype dtype)
@@ -24,7 +48,8 @@ tsr_tensor *tsr_cast(tsr_tensor *x, tsr_dtype dtype)
     struct cast s = {tsr_tensor_dtype(x)};
     if (s.from == dtype) return x;
     tsr_tensor *y = tsr_empty(dtype, tsr_tensor_shape(x));
-    if (y == NULL || tsr_tensor_copy(y, x) != TSR_STATUS_OK) return NULL;
+    if (y == NULL) return NULL;
+    if (!copy_by_kernel(y, x) && tsr_tensor_copy(y, x) != TSR_STATUS_OK) return NULL;
     if (!tsr_dtype_is_float(s.from) || !tsr_dtype_is_float(dtype)) return y;
     return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }

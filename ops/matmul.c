@@ -10,7 +10,6 @@
 #include "autograd/loop.h"
 #include "ops/elementwise.h"
 #include "ops/gemm.h"
-#include "ops/half.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
 #include "ops/samples.h"
@@ -58,6 +57,26 @@ static bool shape_rule(tsr_tensor *a, tsr_tensor *b, tsr_shape *out)
     return true;
 }
 
+static void multiply_one(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_factor a,
+                         tsr_factor b, void *c)
+{
+    if (dtype == TSR_DTYPE_BF16) {
+        tsr__gemm_bf16(m, n, k, a, b, (tsr_product){c, n, dtype, false, NULL});
+    } else {
+        tsr__gemm(dtype, m, n, k, (tsr_matrix){(void *)a.data, a.row, a.column},
+                  (tsr_matrix){(void *)b.data, b.row, b.column}, 0.0, (tsr_matrix){c, n, 1});
+    }
+}
+
+/* bf16 is packed from rows or columns of adjacent elements. */
+static tsr_tensor *packable(tsr_tensor *t)
+{
+    int n = tsr_tensor_ndim(t);
+    const int64_t *strides = tsr_tensor_strides(t);
+    bool fits = strides[n - 1] == 1 || strides[n - 2] == 1;
+    return fits || tsr_tensor_dtype(t) != TSR_DTYPE_BF16 ? t : tsr_tensor_packed(t);
+}
+
 static void multiply(tsr_tensor *r, tsr_tensor *a, tsr_tensor *b)
 {
     if (tsr_tensor_numel(r) == 0) return;
@@ -93,9 +112,10 @@ static void multiply(tsr_tensor *r, tsr_tensor *a, tsr_tensor *b)
             at_a += i * loop.stride[0][d];
             at_b += i * loop.stride[1][d];
         }
-        tsr_matrix ma = {(void *)(ad + at_a * (int64_t)size), row_stride, ta[ra - 1]};
-        tsr_matrix mb = {(void *)(bd + at_b * (int64_t)size), tb[rb - 2], tb[rb - 1]};
-        tsr__gemm(dtype, m, n, k, ma, mb, 0.0, (tsr_matrix){rd + (size_t)(p * m * n) * size, n, 1});
+        void *c = rd + (size_t)(p * m * n) * size;
+        tsr_factor fa = {ad + at_a * (int64_t)size, row_stride, ta[ra - 1], dtype};
+        tsr_factor fb = {bd + at_b * (int64_t)size, tb[rb - 2], tb[rb - 1], dtype};
+        multiply_one(dtype, m, n, k, fa, fb, c);
     });
 }
 
@@ -130,10 +150,9 @@ tsr_tensor *tsr_matmul(tsr_tensor *a, tsr_tensor *b)
     tsr_shape shape;
     if (!shape_rule(a, b, &shape)) return NULL;
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *wide[2] = {tsr_half__widened(a), tsr_half__widened(b)}, *r = NULL;
-    if (wide[0] != NULL && wide[1] != NULL) r = tsr_empty(tsr_tensor_dtype(wide[0]), shape);
-    if (r != NULL) multiply(r, wide[0], wide[1]);
-    r = tsr_tensor_converted(r, tsr_tensor_dtype(a));
+    tsr_tensor *factors[2] = {packable(a), packable(b)}, *r = NULL;
+    if (factors[0] != NULL && factors[1] != NULL) r = tsr_empty(tsr_tensor_dtype(a), shape);
+    if (r != NULL) multiply(r, factors[0], factors[1]);
     r = tsr_record(&op, NULL, TSR_TENSORS(a, b), TSR_TENSORS(a, b), TSR_TENSORS(r));
     return tsr_scope_return(&scope, r);
 }

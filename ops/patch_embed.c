@@ -9,7 +9,7 @@
  *   dbias = dY summed over the rows.
  */
 #include "autograd/loop.h"
-#include "ops/gemm.h"
+#include "ops/elementwise.h"
 #include "ops/half.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -24,7 +24,6 @@ struct patch_embed {
     int64_t batch, channels, width;  /* width: D */
     int64_t patch[2], rows, columns; /* P and Q; H / P and W / Q */
     int64_t tokens, cells;           /* B N; C P Q */
-    tsr_dtype result;                /* of x and y: bf16, where it is computed in dtype f32 */
 };
 
 static void copy_patch(const struct patch_embed *s, int64_t token, void *image,
@@ -63,44 +62,48 @@ static tsr_tensor *patches_of(const struct patch_embed *s, tsr_tensor *x)
 }
 
 /* The matrix [rows, columns] that t holds in row-major order. */
-static tsr_matrix matrix(tsr_tensor *t, int64_t columns, bool transposed)
+static tsr_factor matrix(tsr_tensor *t, int64_t columns)
 {
-    void *data = (void *)tsr_tensor_data(t);
-    return transposed ? (tsr_matrix){data, 1, columns} : (tsr_matrix){data, columns, 1};
+    return (tsr_factor){tsr_tensor_data(t), columns, 1, tsr_tensor_dtype(t)};
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
     const struct patch_embed *s = tsr_node_block(node);
-    tsr_tensor *x = tsr_node_input(node, 0), *weight = tsr_node_input(node, 1);
-    weight = tsr_half__factor(tsr_tensor_packed(weight), s->result);
+    tsr_tensor *x = tsr_node_input(node, 0), *weight = tsr_tensor_packed(tsr_node_input(node, 1));
     const int64_t *g = tsr_tensor_strides(grad_outputs[0]);
     tsr_tensor *dy = tsr_tensor_packed(
         tsr_tensor_view(grad_outputs[0], TSR_SHAPE(s->batch, s->rows, s->columns, s->width),
                         (const int64_t[]){g[0], g[2], g[3], g[1]}, 0));
     if (dy == NULL || weight == NULL) return;
+    tsr_factor fg = matrix(dy, s->width);
     if (tsr_node_wants(node, 0)) {
         tsr_tensor *patches = tsr_empty(s->dtype, TSR_SHAPE(s->tokens, s->cells));
         tsr_tensor *dx = tsr_zeros(s->dtype, tsr_tensor_shape(x));
-        if (patches == NULL || dx == NULL) return;
-        tsr_matrix rows = matrix(patches, s->cells, false);
-        rows.data = tsr_tensor_data_mut(patches);
-        tsr__gemm(s->dtype, s->tokens, s->cells, s->width, matrix(dy, s->width, false),
-                  matrix(weight, s->cells, false), 0.0, rows);
-        copy_patches(s, tsr_tensor_data_mut(dx), tsr_tensor_strides(dx), rows.data, true);
+        if (patches == NULL || dx == NULL ||
+            !tsr_rows__product(s->dtype, s->tokens, s->cells, s->width, fg,
+                               matrix(weight, s->cells), NULL, patches)) {
+            return;
+        }
+        copy_patches(s, tsr_tensor_data_mut(dx), tsr_tensor_strides(dx),
+                     tsr_tensor_data_mut(patches), true);
         grad_inputs[0] = dx;
     }
     if (tsr_node_wants(node, 1)) {
         tsr_tensor *patches = patches_of(s, x);
-        tsr_tensor *dweight = tsr_empty(s->dtype, tsr_tensor_shape(weight));
-        if (patches == NULL || dweight == NULL) return;
-        tsr__gemm(s->dtype, s->width, s->cells, s->tokens, matrix(dy, s->width, true),
-                  matrix(patches, s->cells, false), 0.0,
-                  (tsr_matrix){tsr_tensor_data_mut(dweight), s->cells, 1});
+        tsr_tensor *dweight = tsr_empty(tsr_tensor_dtype(weight), tsr_tensor_shape(weight));
+        if (patches == NULL || dweight == NULL ||
+            !tsr_rows__product(s->dtype, s->width, s->cells, s->tokens, tsr__gemm_transposed(fg),
+                               matrix(patches, s->cells), NULL, dweight)) {
+            return;
+        }
         grad_inputs[1] = dweight;
     }
-    if (tsr_node_wants(node, 2)) grad_inputs[2] = tsr_sum_to(dy, TSR_SHAPE(s->width));
+    if (tsr_node_wants(node, 2)) {
+        tsr_dtype dtype = tsr_tensor_dtype(tsr_node_input(node, 2));
+        grad_inputs[2] = tsr_tensor_converted(tsr_rows__column_sums(dy), dtype);
+    }
 }
 
 static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outputs)
@@ -112,33 +115,28 @@ static void definition(const void *block, tsr_tensors inputs, tsr_tensor **outpu
     x = tsr_reshape(x, TSR_SHAPE(s->batch, s->channels, s->rows, p, s->columns, q));
     x = tsr_permute(x, (const int[]){0, 2, 4, 1, 3, 5});
     x = tsr_reshape(x, TSR_SHAPE(s->tokens, s->cells));
-    tsr_tensor *weight = tsr_half__cast(tsr_cast(inputs.at[1], s->result));
+    tsr_tensor *weight = tsr_half__cast(tsr_cast(inputs.at[1], s->dtype));
     weight = tsr_reshape(weight, TSR_SHAPE(s->width, s->cells));
     tsr_tensor *y = tsr_matmul(x, tsr_transpose(weight, 0, 1));
     if (inputs.at[2] != NULL) y = tsr_add(y, tsr_half__cast(inputs.at[2]));
     y = tsr_reshape(y, TSR_SHAPE(s->batch, s->rows, s->columns, s->width));
-    outputs[0] = tsr_cast(tsr_permute(y, (const int[]){0, 3, 1, 2}), s->result);
+    outputs[0] = tsr_cast(tsr_permute(y, (const int[]){0, 3, 1, 2}), s->dtype);
 }
 
 static const tsr_op op = {.name = "patch_embed",
                           .block_size = sizeof(struct patch_embed),
                           .backward = backward,
-                          .definition = definition,
-                          .widens = true};
+                          .definition = definition};
 
 static bool shapes_fit(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, struct patch_embed *s)
 {
-    if (!tsr_windows__is_images(op.name, "x", x) ||
-        !tsr_windows__is_images(op.name, "weight", weight)) {
+    if (!tsr_elementwise__takes(op.name, "x", x) || !tsr_windows__has_four_dims(op.name, "x", x) ||
+        !tsr_windows__has_four_dims(op.name, "weight", weight)) {
         return false;
     }
     s->dtype = tsr_tensor_dtype(x);
-    tsr_dtype other = tsr_tensor_dtype(weight);
-    bool weight_fits = other == s->dtype;
-    if (weight_fits && bias != NULL) other = tsr_tensor_dtype(bias);
-    if (other != s->dtype) {
-        tsr_fail(TSR_STATUS_DTYPE, "%s: %s is %s and x is %s: cast one of them", op.name,
-                 weight_fits ? "bias" : "weight", tsr_dtype_name(other), tsr_dtype_name(s->dtype));
+    if (!tsr_rows__parameter_fits(op.name, "weight", weight, "x", s->dtype) ||
+        (bias != NULL && !tsr_rows__parameter_fits(op.name, "bias", bias, "x", s->dtype))) {
         return false;
     }
     tsr_shape xs = tsr_tensor_shape(x), ws = tsr_tensor_shape(weight);
@@ -166,22 +164,17 @@ static bool shapes_fit(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, stru
     return false;
 }
 
-/* Of tensors of s->dtype. */
 static tsr_tensor *forward(const struct patch_embed *s, tsr_tensor *x, tsr_tensor *weight,
                            tsr_tensor *bias)
 {
     tsr_tensor *patches = patches_of(s, x), *packed = tsr_tensor_packed(weight);
     tsr_tensor *rows = tsr_empty(s->dtype, TSR_SHAPE(s->batch, s->rows, s->columns, s->width));
-    if (patches == NULL || packed == NULL || rows == NULL) return NULL;
-    if (bias != NULL) {
-        tsr_tensor *repeated =
-            tsr_tensor_view(bias, tsr_tensor_shape(rows),
-                            (const int64_t[]){0, 0, 0, tsr_tensor_strides(bias)[0]}, 0);
-        if (repeated == NULL || tsr_tensor_copy(rows, repeated) != TSR_STATUS_OK) return NULL;
+    tsr_tensor *b = bias != NULL ? tsr_tensor_packed(tsr_half__widened(bias)) : NULL;
+    if (patches == NULL || packed == NULL || rows == NULL || (bias != NULL && b == NULL) ||
+        !tsr_rows__product(s->dtype, s->tokens, s->width, s->cells, matrix(patches, s->cells),
+                           tsr__gemm_transposed(matrix(packed, s->cells)), b, rows)) {
+        return NULL;
     }
-    tsr__gemm(s->dtype, s->tokens, s->width, s->cells, matrix(patches, s->cells, false),
-              matrix(packed, s->cells, true), bias != NULL ? 1.0 : 0.0,
-              (tsr_matrix){tsr_tensor_data_mut(rows), s->width, 1});
     int64_t row = s->columns * s->width;
     return tsr_tensor_view(rows, TSR_SHAPE(s->batch, s->width, s->rows, s->columns),
                            (const int64_t[]){s->rows * row, 1, row, s->width}, 0);
@@ -190,22 +183,9 @@ static tsr_tensor *forward(const struct patch_embed *s, tsr_tensor *x, tsr_tenso
 tsr_tensor *tsr_patch_embed(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
     struct patch_embed s;
-    if (x == NULL || weight == NULL) return NULL;
+    if (x == NULL || weight == NULL || !shapes_fit(x, weight, bias, &s)) return NULL;
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *wide[3] = {x, weight, bias}, *y = NULL;
-    bool ok = true;
-    s.result = tsr_tensor_dtype(x);
-    if (s.result == TSR_DTYPE_BF16) {
-        ok = tsr_rows__parameter_fits(op.name, "weight", weight, "x", s.result) &&
-             tsr_rows__parameter_fits(op.name, "bias", bias, "x", s.result);
-        wide[0] = tsr_half__widened(x);
-        wide[1] = ok ? tsr_half__factor(weight, s.result) : NULL;
-        wide[2] = tsr_half__widened(bias);
-        ok = ok && tsr_status_get() == TSR_STATUS_OK;
-    }
-    if (ok && shapes_fit(wide[0], wide[1], wide[2], &s)) {
-        y = tsr_tensor_converted(forward(&s, wide[0], wide[1], wide[2]), s.result);
-    }
+    tsr_tensor *y = forward(&s, x, weight, bias);
     y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_NO_TENSORS, TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }

@@ -4,6 +4,15 @@
 
 #include <inttypes.h>
 
+bool tsr_windows__has_four_dims(const char *op, const char *argument, const tsr_tensor *x)
+{
+    if (tsr_tensor_ndim(x) == 4) return true;
+    char got[TSR_SHAPE_TEXT];
+    tsr_fail(TSR_STATUS_SHAPE, "%s: %s has shape %s, expected four dimensions", op, argument,
+             tsr_shape_text(tsr_tensor_shape(x), got));
+    return false;
+}
+
 bool tsr_windows__is_images(const char *op, const char *argument, const tsr_tensor *x)
 {
     tsr_dtype dtype = tsr_tensor_dtype(x);
@@ -12,11 +21,7 @@ bool tsr_windows__is_images(const char *op, const char *argument, const tsr_tens
                  tsr_dtype_name(dtype));
         return false;
     }
-    if (tsr_tensor_ndim(x) == 4) return true;
-    char got[TSR_SHAPE_TEXT];
-    tsr_fail(TSR_STATUS_SHAPE, "%s: %s has shape %s, expected four dimensions", op, argument,
-             tsr_shape_text(tsr_tensor_shape(x), got));
-    return false;
+    return tsr_windows__has_four_dims(op, argument, x);
 }
 
 /* Sizes are kept below this, so that no index computation overflows. */

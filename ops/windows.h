@@ -17,6 +17,8 @@ typedef struct tsr_windows {
 
 /* True for f32 and f64 of shape [B, C, H, W]; else a message that names op and argument. */
 bool tsr_windows__is_images(const char *op, const char *argument, const tsr_tensor *x);
+/* Has x four dimensions? Else a message that names op and argument. */
+bool tsr_windows__has_four_dims(const char *op, const char *argument, const tsr_tensor *x);
 /* Sets all but in and out; options may be NULL. False with a message where a value is out of range. */
 bool tsr_windows__attributes(const char *op, int64_t kh, int64_t kw,
                              const tsr_conv_options *options, tsr_windows *windows);
