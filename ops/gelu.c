@@ -6,6 +6,7 @@
  */
 #include "ops/elementwise.h"
 #include "ops/half.h"
+#include "ops/kernels/bf16.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/samples.h"
@@ -14,27 +15,54 @@ struct gelu {
     bool tanh;
 };
 
-/* The kernels' pieces, elements. */
-enum { PIECE = 8192 };
+/* The kernels' pieces, elements. Those of bf16 are widened into a cache's worth of room on the stack and rounded back. */
+enum { PIECE = 2048 };
 
 static int64_t piece_length(int64_t numel, int64_t at)
 {
     return numel - at < PIECE ? numel - at : PIECE;
 }
 
+static void forward_piece(tsr_dtype dtype, char *y, const char *x, int64_t n, bool tanh)
+{
+    if (dtype != TSR_DTYPE_BF16) {
+        tsr_kernels__get(dtype)->gelu(y, x, n, tanh);
+        return;
+    }
+    const tsr_bf16_kernels *half = tsr_bf16_kernels__get();
+    float wide[PIECE], result[PIECE];
+    half->widen(wide, (const tsr_bf16 *)(const void *)x, n);
+    tsr_kernels__get(TSR_DTYPE_F32)->gelu(result, wide, n, tanh);
+    half->narrow((tsr_bf16 *)(void *)y, result, n);
+}
+
+static void backward_piece(tsr_dtype dtype, char *dx, const char *x, const char *g, int64_t n,
+                           bool tanh)
+{
+    if (dtype != TSR_DTYPE_BF16) {
+        tsr_kernels__get(dtype)->gelu_backward(dx, x, g, n, tanh);
+        return;
+    }
+    const tsr_bf16_kernels *half = tsr_bf16_kernels__get();
+    float wide_x[PIECE], wide_g[PIECE], result[PIECE];
+    half->widen(wide_x, (const tsr_bf16 *)(const void *)x, n);
+    half->widen(wide_g, (const tsr_bf16 *)(const void *)g, n);
+    tsr_kernels__get(TSR_DTYPE_F32)->gelu_backward(result, wide_x, wide_g, n, tanh);
+    half->narrow((tsr_bf16 *)(void *)dx, result, n);
+}
+
 static tsr_tensor *forward(tsr_tensor *x, bool tanh)
 {
-    x = tsr_half__widened(tsr_tensor_packed(x));
+    x = tsr_tensor_packed(x);
     tsr_tensor *y = x != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
     if (y == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
-    const tsr_kernels *k = tsr_kernels__get(dtype);
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
     char *yd = tsr_tensor_data_mut(y);
     const char *xd = tsr_tensor_data(x);
     TSR_PARALLEL_FOR(part, (numel + PIECE - 1) / PIECE, numel, {
         int64_t at = part * PIECE;
-        k->gelu(yd + at * size, xd + at * size, piece_length(numel, at), tanh);
+        forward_piece(dtype, yd + at * size, xd + at * size, piece_length(numel, at), tanh);
     });
     return y;
 }
@@ -48,14 +76,13 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     tsr_tensor *dx = g != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
     if (dx == NULL) return;
     tsr_dtype dtype = tsr_tensor_dtype(x);
-    const tsr_kernels *k = tsr_kernels__get(dtype);
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
     char *dxd = tsr_tensor_data_mut(dx);
     const char *xd = tsr_tensor_data(x), *gd = tsr_tensor_data(g);
     TSR_PARALLEL_FOR(part, (numel + PIECE - 1) / PIECE, numel, {
         int64_t at = part * PIECE;
-        k->gelu_backward(dxd + at * size, xd + at * size, gd + at * size, piece_length(numel, at),
-                         s->tanh);
+        backward_piece(dtype, dxd + at * size, xd + at * size, gd + at * size,
+                       piece_length(numel, at), s->tanh);
     });
     grad_inputs[0] = dx;
 }
@@ -78,15 +105,14 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 static const tsr_op op = {.name = "gelu",
                           .block_size = sizeof(struct gelu),
                           .backward = backward,
-                          .definition = definition,
-                          .widens = true};
+                          .definition = definition};
 
 tsr_tensor *tsr_gelu(tsr_tensor *x, bool tanh)
 {
     if (x == NULL || !tsr_elementwise__takes("gelu", "x", x)) return NULL;
     struct gelu s = {tanh};
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *y = tsr_tensor_converted(forward(x, tanh), tsr_tensor_dtype(x));
+    tsr_tensor *y = forward(x, tanh);
     y = tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }

@@ -9,6 +9,9 @@
  * P again from the maximum and the sum of each row (together its log-sum-exp; apart they give the bits of forward). A matrix
  * of the batch belongs to one thread, its blocks run in order. Results lie in memory as q, k and v do, so that heads split off
  * by a permuted view are put together again without a copy.
+ *
+ * With bf16 the factors of each product are bf16 numbers, P and dS rounded as they are packed; scores, softmax and sums are
+ * f32.
  */
 #include "autograd/loop.h"
 #include "ops/elementwise.h"
@@ -33,12 +36,13 @@ struct attention {
 /* One operand: matrices [rows, columns] along the leading dimensions. */
 struct operand {
     char *data;
+    tsr_dtype dtype;
     int64_t stride[TSR_MAX_DIMS], row, column;
 };
 
 struct problem {
-    tsr_dtype dtype;
-    size_t size; /* of an element */
+    tsr_dtype dtype, wide; /* of q, k, v and y; of scores: f32 where that is bf16 */
+    size_t size;           /* of a score */
     tsr_shape leading;
     int64_t batch, m, n, d, e;
     int64_t block; /* rows of q in a block */
@@ -95,7 +99,8 @@ static bool shape_rule(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v, tsr_tensor *
         return false;
     }
     *p = (struct problem){.dtype = tsr_tensor_dtype(q), .leading = tsr_tensor_shape(q)};
-    p->size = tsr_dtype_size(p->dtype);
+    p->wide = p->dtype == TSR_DTYPE_BF16 ? TSR_DTYPE_F32 : p->dtype;
+    p->size = tsr_dtype_size(p->wide);
     p->leading.ndim -= 2;
     p->batch = tsr_shape_numel(p->leading);
     p->m = tsr_tensor_size(q, -2);
@@ -118,7 +123,7 @@ static int64_t rows_from(const struct problem *p, int64_t row)
 
 /* ---- operands ---- */
 
-/* t's own memory where BLIS takes its strides, else a packed copy's. */
+/* t's own memory where products take its strides, else a packed copy's. */
 static bool make_operand(tsr_tensor *t, struct operand *o)
 {
     if (t == NULL) return false;
@@ -130,6 +135,7 @@ static bool make_operand(tsr_tensor *t, struct operand *o)
         strides = tsr_tensor_strides(t);
     }
     for (int d = 0; d < n - 2; d++) o->stride[d] = strides[d];
+    o->dtype = tsr_tensor_dtype(t);
     o->row = strides[n - 2];
     o->column = strides[n - 1];
     o->data = (char *)tsr_tensor_data(t);
@@ -141,6 +147,8 @@ static bool make_bias(tsr_tensor *bias, const struct problem *p, struct operand 
 {
     o->data = NULL;
     if (bias == NULL) return true;
+    bias = tsr_tensor_converted(bias, p->wide);
+    if (bias == NULL) return false;
     tsr_shape shape = tsr_tensor_shape(bias), full = matrix_shape(p, p->m, p->n);
     int64_t strides[TSR_MAX_DIMS], last = shape.ndim - 1;
     for (int d = 0; d <= last; d++) strides[d] = tsr_tensor_strides(bias)[d];
@@ -157,6 +165,7 @@ static bool make_bias(tsr_tensor *bias, const struct problem *p, struct operand 
     if (bias != NULL && p->n > 1 && strides[last] != 1) bias = tsr_tensor_packed(bias);
     if (bias == NULL) return false;
     tsr_loop__broadcast(shape, tsr_tensor_strides(bias), full, o->stride);
+    o->dtype = p->wide;
     o->row = o->stride[full.ndim - 2];
     o->column = 1;
     o->data = (char *)tsr_tensor_data(bias);
@@ -164,19 +173,20 @@ static bool make_bias(tsr_tensor *bias, const struct problem *p, struct operand 
 }
 
 /* Rows from `row` on of matrix `h` of the batch. */
-static tsr_matrix at(const struct operand *o, const struct problem *p, int64_t h, int64_t row)
+static tsr_factor at(const struct operand *o, const struct problem *p, int64_t h, int64_t row)
 {
     int64_t offset = row * o->row;
     for (int d = p->leading.ndim - 1; d >= 0; d--) {
         offset += h % p->leading.size[d] * o->stride[d];
         h /= p->leading.size[d];
     }
-    return (tsr_matrix){o->data + offset * (int64_t)p->size, o->row, o->column};
+    size_t size = tsr_dtype_size(o->dtype);
+    return (tsr_factor){o->data + offset * (int64_t)size, o->row, o->column, o->dtype};
 }
 
 /* A new [..., rows, columns] whose dimensions lie in memory in the order of like's, the columns innermost. */
-static tsr_tensor *empty_like(tsr_tensor *like, const struct problem *p, int64_t rows,
-                              int64_t columns, struct operand *o)
+static tsr_tensor *empty_like(tsr_tensor *like, tsr_dtype dtype, const struct problem *p,
+                              int64_t rows, int64_t columns, struct operand *o)
 {
     tsr_shape shape = matrix_shape(p, rows, columns), memory = shape;
     int order[TSR_MAX_DIMS], last = shape.ndim - 1;
@@ -193,11 +203,11 @@ static tsr_tensor *empty_like(tsr_tensor *like, const struct problem *p, int64_t
         strides[order[i]] = stride;
         stride *= memory.size[i];
     }
-    tsr_tensor *t = tsr_empty(p->dtype, memory);
+    tsr_tensor *t = tsr_empty(dtype, memory);
     if (t == NULL) return NULL;
     char *data = tsr_tensor_data_mut(t);
     t = tsr_tensor_view(t, shape, strides, 0);
-    *o = (struct operand){data, {0}, strides[last - 1], 1};
+    *o = (struct operand){data, dtype, {0}, strides[last - 1], 1};
     memcpy(o->stride, strides, sizeof o->stride);
     return t;
 }
@@ -237,7 +247,7 @@ static void drop(const struct attention *s, const struct problem *p, int64_t h, 
         for (int64_t skip = place % 4; skip > 0; skip--) tsr_rng_u32(&rng);
         for (int64_t j = r * p->ld; j < r * p->ld + p->n; j++) {
             double factor = (double)tsr_rng_u32(&rng) >= threshold ? scale : 0.0;
-            if (p->dtype == TSR_DTYPE_F32) {
+            if (p->wide == TSR_DTYPE_F32) {
                 ((float *)w)[j] *= (float)factor;
             } else {
                 ((double *)w)[j] *= factor;
@@ -255,27 +265,52 @@ struct run {
     char *stats;
 };
 
-/* The transpose of matrix h into t [columns, ld]: BLIS is a half faster on rows than on columns, where the inner size is as
- * small as a head's. */
-static tsr_matrix transpose(const struct problem *p, const struct operand *o, int64_t h,
+/* C (+)= A B, into a c with rows of adjacent elements. */
+static void multiply(const struct problem *p, int64_t m, int64_t n, int64_t k, tsr_factor a,
+                     tsr_factor b, bool add, tsr_factor c)
+{
+    if (p->dtype == TSR_DTYPE_BF16) {
+        tsr__gemm_bf16(m, n, k, a, b, (tsr_product){(void *)c.data, c.row, c.dtype, add, NULL});
+    } else {
+        tsr__gemm(p->dtype, m, n, k, (tsr_matrix){(void *)a.data, a.row, a.column},
+                  (tsr_matrix){(void *)b.data, b.row, b.column}, add ? 1.0 : 0.0,
+                  (tsr_matrix){(void *)c.data, c.row, c.column});
+    }
+}
+
+/* Rows of scores in scratch. */
+static tsr_factor scores_at(const struct problem *p, char *w)
+{
+    return (tsr_factor){w, p->ld, 1, p->wide};
+}
+
+/* The transpose of matrix h, for BLIS copied into t [columns, ld]: it is a half faster on rows than on columns, where the
+ * inner size is as small as a head's. */
+static tsr_factor transpose(const struct problem *p, const struct operand *o, int64_t h,
                             int64_t columns, char *t)
 {
-    tsr_matrix m = at(o, p, h, 0);
+    tsr_factor m = at(o, p, h, 0);
+    if (p->dtype == TSR_DTYPE_BF16) return tsr__gemm_transposed(m);
     tsr_kernels__get(p->dtype)->transpose(t, p->ld, m.data, m.row, m.column, p->n, columns);
-    return (tsr_matrix){t, p->ld, 1};
+    return (tsr_factor){t, p->ld, 1, p->dtype};
+}
+
+/* Columns of a product with such a transpose: what lies beyond n is 0 in the copy. */
+static int64_t score_columns(const struct problem *p)
+{
+    return p->dtype == TSR_DTYPE_BF16 ? p->n : p->ld;
 }
 
 /* Weights of a block, before dropout, into w [rows, ld]; kt is k^T. */
-static void block_weights(const struct run *t, int64_t h, int64_t row, int64_t rows, tsr_matrix kt,
+static void block_weights(const struct run *t, int64_t h, int64_t row, int64_t rows, tsr_factor kt,
                           char *w, bool again)
 {
     const struct problem *p = &t->p;
-    tsr__gemm(p->dtype, rows, p->ld, p->d, at(&t->q, p, h, row), kt, 0.0,
-              (tsr_matrix){w, p->ld, 1});
+    multiply(p, rows, score_columns(p), p->d, at(&t->q, p, h, row), kt, false, scores_at(p, w));
     char *stats = t->stats + (size_t)(h * p->m + row) * 2 * p->size;
     const void *bias = t->bias.data != NULL ? at(&t->bias, p, h, row).data : NULL;
-    tsr_kernels__get(p->dtype)->attention_weights(w, p->ld, stats, bias, t->bias.row, rows, p->n,
-                                                  t->s->scale, again);
+    tsr_kernels__get(p->wide)->attention_weights(w, p->ld, stats, bias, t->bias.row, rows, p->n,
+                                                 t->s->scale, again);
 }
 
 /* Matrix h; scratch holds k^T and a block's weights. */
@@ -284,7 +319,7 @@ static void forward_matrix(const struct run *t, int64_t h, char *scratch, char *
     const struct problem *p = &t->p;
     size_t line = (size_t)p->ld * p->size, kept = (size_t)p->n * p->size;
     char *w = scratch + (size_t)p->d * line;
-    tsr_matrix kt = transpose(p, &t->k, h, p->d, scratch);
+    tsr_factor kt = transpose(p, &t->k, h, p->d, scratch);
     for (int64_t row = 0; row < p->m; row += p->block) {
         int64_t rows = rows_from(p, row);
         block_weights(t, h, row, rows, kt, w, false);
@@ -292,8 +327,8 @@ static void forward_matrix(const struct run *t, int64_t h, char *scratch, char *
             memcpy(weights + (size_t)(h * p->m + row + r) * kept, w + (size_t)r * line, kept);
         }
         if (t->s->dropout > 0.0) drop(t->s, p, h, row, rows, w);
-        tsr__gemm(p->dtype, rows, p->e, p->n, (tsr_matrix){w, p->ld, 1}, at(&t->v, p, h, 0), 0.0,
-                  at(&t->y, p, h, row));
+        multiply(p, rows, p->e, p->n, scores_at(p, w), at(&t->v, p, h, 0), false,
+                 at(&t->y, p, h, row));
     }
 }
 
@@ -301,8 +336,8 @@ static tsr_tensor *forward(tsr_tensors in, const struct attention *s, const stru
                            tsr_tensor **stats, tsr_tensor *weights)
 {
     struct run t = {.s = s, .p = *p};
-    tsr_tensor *y = empty_like(in.at[0], p, p->m, p->e, &t.y);
-    *stats = tsr_empty(p->dtype, TSR_SHAPE(p->batch, p->m, 2));
+    tsr_tensor *y = empty_like(in.at[0], p->dtype, p, p->m, p->e, &t.y);
+    *stats = tsr_empty(p->wide, TSR_SHAPE(p->batch, p->m, 2));
     if (y == NULL || *stats == NULL || !make_operand(in.at[0], &t.q) ||
         !make_operand(in.at[1], &t.k) || !make_operand(in.at[2], &t.v) ||
         !make_bias(in.at[3], p, &t.bias)) {
@@ -332,16 +367,16 @@ struct backward_run {
 };
 
 /* Rows `row` on of matrix h; scratch holds the weights, their gradient and, with dropout, what it leaves of the weights. */
-static void backward_block(const struct backward_run *t, int64_t h, int64_t row, tsr_matrix kt,
-                           tsr_matrix vt, char *scratch)
+static void backward_block(const struct backward_run *t, int64_t h, int64_t row, tsr_factor kt,
+                           tsr_factor vt, char *scratch)
 {
     const struct problem *p = &t->run.p;
     const struct attention *s = t->run.s;
     int64_t rows = rows_from(p, row);
     size_t bytes = (size_t)(p->block * p->ld) * p->size;
     char *w = scratch, *dw = scratch + bytes, *dropped = w;
-    double beta = row > 0 ? 1.0 : 0.0;
-    tsr_matrix g = at(&t->g, p, h, row), ds = {dw, p->ld, 1};
+    bool add = row > 0;
+    tsr_factor g = at(&t->g, p, h, row), ds = scores_at(p, dw);
     block_weights(&t->run, h, row, rows, kt, w, true);
     if (t->wants[2]) {
         if (s->dropout > 0.0) {
@@ -349,22 +384,21 @@ static void backward_block(const struct backward_run *t, int64_t h, int64_t row,
             memcpy(dropped, w, (size_t)(rows * p->ld) * p->size);
             drop(s, p, h, row, rows, dropped);
         }
-        tsr__gemm(p->dtype, p->n, p->e, rows, (tsr_matrix){dropped, 1, p->ld}, g, beta,
-                  at(&t->dv, p, h, 0));
+        multiply(p, p->n, p->e, rows, tsr__gemm_transposed(scores_at(p, dropped)), g, add,
+                 at(&t->dv, p, h, 0));
     }
     if (!t->wants[0] && !t->wants[1] && !t->wants[3]) return;
-    tsr__gemm(p->dtype, rows, p->ld, p->e, g, vt, 0.0, ds);
+    multiply(p, rows, score_columns(p), p->e, g, vt, false, ds);
     if (s->dropout > 0.0) drop(s, p, h, row, rows, dw);
     size_t line = (size_t)p->n * p->size;
     char *dbias = t->dbias != NULL ? t->dbias + (size_t)(h * p->m + row) * line : NULL;
-    tsr_kernels__get(p->dtype)->attention_backward(dw, dbias, w, p->ld, rows, p->n, s->scale);
+    tsr_kernels__get(p->wide)->attention_backward(dw, dbias, w, p->ld, rows, p->n, s->scale);
     if (t->wants[0]) {
-        tsr__gemm(p->dtype, rows, p->d, p->n, ds, at(&t->run.k, p, h, 0), 0.0,
-                  at(&t->dq, p, h, row));
+        multiply(p, rows, p->d, p->n, ds, at(&t->run.k, p, h, 0), false, at(&t->dq, p, h, row));
     }
     if (t->wants[1]) {
-        tsr__gemm(p->dtype, p->n, p->d, rows, (tsr_matrix){dw, 1, p->ld}, at(&t->run.q, p, h, row),
-                  beta, at(&t->dk, p, h, 0));
+        multiply(p, p->n, p->d, rows, tsr__gemm_transposed(ds), at(&t->run.q, p, h, row), add,
+                 at(&t->dk, p, h, 0));
     }
 }
 
@@ -374,8 +408,8 @@ static void backward_matrix(const struct backward_run *t, int64_t h, char *scrat
     const struct problem *p = &t->run.p;
     size_t line = (size_t)p->ld * p->size;
     char *v_at = scratch + (size_t)p->d * line, *block_at = v_at + (size_t)p->e * line;
-    tsr_matrix kt = transpose(p, &t->run.k, h, p->d, scratch);
-    tsr_matrix vt = transpose(p, &t->run.v, h, p->e, v_at);
+    tsr_factor kt = transpose(p, &t->run.k, h, p->d, scratch);
+    tsr_factor vt = transpose(p, &t->run.v, h, p->e, v_at);
     for (int64_t row = 0; row < p->m; row += p->block) {
         backward_block(t, h, row, kt, vt, block_at);
     }
@@ -398,10 +432,12 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
         return;
     }
     t.run.stats = (char *)tsr_tensor_data(tsr_node_saved(node, 0));
-    if (t.wants[0]) grads[0] = empty_like(in[0], p, p->m, p->d, &t.dq);
-    if (t.wants[1]) grads[1] = empty_like(in[1], p, p->n, p->d, &t.dk);
-    if (t.wants[2]) grads[2] = empty_like(in[2], p, p->n, p->e, &t.dv);
-    if (t.wants[3]) grads[3] = tsr_empty(p->dtype, matrix_shape(p, p->m, p->n));
+    /* What blocks add up is not rounded between them. */
+    tsr_dtype sums = p->m > p->block ? p->wide : p->dtype;
+    if (t.wants[0]) grads[0] = empty_like(in[0], p->dtype, p, p->m, p->d, &t.dq);
+    if (t.wants[1]) grads[1] = empty_like(in[1], sums, p, p->n, p->d, &t.dk);
+    if (t.wants[2]) grads[2] = empty_like(in[2], sums, p, p->n, p->e, &t.dv);
+    if (t.wants[3]) grads[3] = tsr_empty(p->wide, matrix_shape(p, p->m, p->n));
     if (tsr_status_get() != TSR_STATUS_OK) return;
     t.dbias = tsr_tensor_data_mut(grads[3]);
     for (int i = 1; i < 3; i++) {
@@ -415,8 +451,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     TSR_PARALLEL_FOR(h, p->batch, work,
                      { backward_matrix(&t, h, scratch + thread_index(threads) * bytes); });
     tsr_free(scratch);
-    for (int i = 0; i < 3; i++) grad_inputs[i] = grads[i];
-    if (t.wants[3]) grad_inputs[3] = tsr_sum_to(grads[3], tsr_tensor_shape(in[3]));
+    for (int i = 0; i < 3; i++) grad_inputs[i] = tsr_tensor_converted(grads[i], p->dtype);
+    if (t.wants[3]) {
+        tsr_tensor *dbias = tsr_sum_to(grads[3], tsr_tensor_shape(in[3]));
+        grad_inputs[3] = tsr_tensor_converted(dbias, tsr_tensor_dtype(in[3]));
+    }
 }
 
 static tsr_tensor *scores(const struct attention *s, tsr_tensors in)
@@ -438,8 +477,7 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 static const tsr_op op = {.name = name,
                           .block_size = sizeof(struct attention),
                           .backward = backward,
-                          .definition = definition,
-                          .widens = true};
+                          .definition = definition};
 
 /* softmax(S), handed out without gradient: an op of its own for those who read what ran. */
 static void weights_definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
@@ -466,16 +504,10 @@ tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_t
     }
     tsr_scope scope = tsr_scope_open();
     tsr_tensors in = TSR_TENSORS(q, k, v, bias);
-    tsr_tensor *stats = NULL, *y = NULL, *w = NULL, *wide[4];
-    for (int i = 0; i < 4; i++) wide[i] = tsr_half__widened(in.at[i]);
-    tsr_dtype dtype = p.dtype;
-    if (tsr_status_get() == TSR_STATUS_OK && shape_rule(wide[0], wide[1], wide[2], wide[3], &p)) {
-        if (weights != NULL) w = tsr_empty(p.dtype, matrix_shape(&p, p.m, p.n));
-        if (weights == NULL || w != NULL)
-            y = forward(TSR_TENSORS(wide[0], wide[1], wide[2], wide[3]), &s, &p, &stats, w);
-    }
-    y = tsr_tensor_converted(y, dtype);
-    w = tsr_tensor_converted(w, dtype);
+    tsr_tensor *stats = NULL, *y = NULL, *w = NULL;
+    if (weights != NULL) w = tsr_empty(p.wide, matrix_shape(&p, p.m, p.n));
+    if (weights == NULL || w != NULL) y = forward(in, &s, &p, &stats, w);
+    w = tsr_tensor_converted(w, p.dtype);
     y = tsr_record(&op, &s, in, TSR_TENSORS(stats), TSR_TENSORS(y));
     if (w != NULL) w = tsr_record(&weights_op, &s, in, TSR_NO_TENSORS, TSR_TENSORS(w));
     tsr_scope_close(&scope, TSR_TENSORS(y, w));
