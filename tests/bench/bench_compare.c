@@ -27,6 +27,22 @@ static tsr_status make_vit_b_train(void)
     return tsr_status_get();
 }
 
+static tsr_status in_bf16(tsr_status made)
+{
+    return made == TSR_STATUS_OK ? tsr_module_compute_in(&model->vit->module, TSR_DTYPE_BF16)
+                                 : made;
+}
+
+static tsr_status make_vit_s_train_bf16(void)
+{
+    return in_bf16(make_vit_s_train());
+}
+
+static tsr_status make_vit_b_train_bf16(void)
+{
+    return in_bf16(make_vit_b_train());
+}
+
 static void train(void)
 {
     classifier_step(model);
@@ -192,6 +208,9 @@ static const struct work {
 } works[] = {
     {"vit-s-train", make_vit_s_train, train},
     {"vit-b-train", make_vit_b_train, train},
+    {"vit-s-train-bf16", make_vit_s_train_bf16, train},
+    {"vit-b-train-bf16", make_vit_b_train_bf16, train},
+    {"vit-s-train-bf16-compiled", make_vit_s_train_bf16, train},
     {"ibot-4", make_ibot_4, ibot},
     {"ibot-16", make_ibot_16, ibot},
     {"vit-s-infer-1", make_infer_1, infer},

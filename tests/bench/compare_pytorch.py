@@ -90,13 +90,16 @@ def decay_groups(module):
     return [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
 
 
-def supervised(size, batch):
+def supervised(size, batch, bf16=False, compiled=False):
     model = ViT(*SIZES[size], classes=1000)
     optimizer = torch.optim.AdamW(decay_groups(model), lr=1e-4)
     images, labels = torch.randn(batch, 3, 224, 224), torch.zeros(batch, dtype=torch.long)
+    forward = torch.compile(model) if compiled else model
 
     def run():
-        F.cross_entropy(model(images), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = forward(images)
+        F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -283,6 +286,18 @@ def write_photographs(folder, n=32):
 WORKS = {
     "vit-s-train": ("ViT-S/16 supervised step, batch 16, f32", lambda _: supervised("s", 16)),
     "vit-b-train": ("ViT-B/16 supervised step, batch 8, f32", lambda _: supervised("b", 8)),
+    "vit-s-train-bf16": (
+        "ViT-S/16 supervised step, batch 16, bf16",
+        lambda _: supervised("s", 16, bf16=True),
+    ),
+    "vit-b-train-bf16": (
+        "ViT-B/16 supervised step, batch 8, bf16",
+        lambda _: supervised("b", 8, bf16=True),
+    ),
+    "vit-s-train-bf16-compiled": (
+        "ViT-S/16 supervised step, batch 16, bf16, beside torch.compile",
+        lambda _: supervised("s", 16, bf16=True, compiled=True),
+    ),
     "ibot-4": ("iBOT step, ViT-S, 2 x 224 + 10 x 96, batch 4, f32", lambda _: ibot(4)),
     "ibot-16": ("iBOT step, batch 16, f32", lambda _: ibot(16)),
     "vit-s-infer-1": ("ViT-S/16 inference, batch 1, f32", lambda _: inference(1)),
