@@ -19,6 +19,8 @@ struct options {
     double mask_ratio;
     tsr_list scale;
     double drop_path, layer_scale;
+    int relative_position; /* tsr_vit_relative */
+    bool absolute_position;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -35,6 +37,14 @@ static const tsr_option option_table[] = {
     {"layer-scale", TSR_OPTION_DOUBLE, AT(layer_scale), "0.1", 0, 10, NULL,
      "what LayerScale starts from; 0: none. 1e-5 for large models",
      "run_beit_pretraining.py --layer_scale_init_value"},
+    {"relative-position", TSR_OPTION_CHOICE, AT(relative_position), "shared", 0, 0,
+     "none blocks shared",
+     "what attention adds for the way from token to token: nothing, a table in each block, or one "
+     "that all blocks share. Of a vit; a swin has its own",
+     "run_beit_pretraining.py --rel_pos_bias"},
+    {"absolute-position", TSR_OPTION_BOOL, AT(absolute_position), "false", 0, 0, NULL,
+     "a position embedding is added to the tokens of a vit",
+     "run_beit_pretraining.py --abs_pos_emb"},
 };
 
 static const tsr_default defaults[] = {
@@ -91,6 +101,12 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
     const struct options *o = build->options;
     int64_t side = side_of(build->train), masked = llrint(o->mask_ratio * (double)(side * side));
     (void)max;
+    if (!tsr_train_is_swin(build->train) && o->relative_position == TSR_VIT_RELATIVE_NONE &&
+        !o->absolute_position) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "beit: --relative-position none leaves a vit without "
+                                      "positions: add --absolute-position true");
+        return -1;
+    }
     if (side < 1) return -1;
     if (o->scale.n != 2 || masked < 1) {
         tsr_fail(TSR_STATUS_ARGUMENT,
@@ -123,6 +139,8 @@ static struct beit *make_network(const tsr_build *build, int64_t tokens)
     const struct options *o = build->options;
     tsr_train_backbone_options backbone = {.masked = true,
                                            .drop_path = o->drop_path,
+                                           .relative = (tsr_vit_relative)o->relative_position,
+                                           .no_position = !o->absolute_position,
                                            .layer_scale = o->layer_scale,
                                            .dtype = build->dtype};
     struct beit *m = tsr_module_new(sizeof *m, "beit", build->dtype);

@@ -20,7 +20,7 @@
 struct options {
     int pooling;
     int64_t projection;
-    double layer_decay, drop_path, layer_scale, init_scale;
+    double layer_decay, drop_path, init_scale;
     double smoothing, mixup, cutmix, mix_p, switch_p;
     double rand_magnitude, erase;
     bool average;
@@ -40,8 +40,6 @@ static const tsr_option option_table[] = {
      "each block's learning rate is that of the block above times this", "iBOT, appendix: ViT-S"},
     {"drop-path", TSR_OPTION_DOUBLE, AT(drop_path), "0.1", 0, 0.99, NULL,
      "rate of stochastic depth in the last block", "run_class_finetuning.py --drop_path"},
-    {"layer-scale", TSR_OPTION_DOUBLE, AT(layer_scale), "0", 0, 1, NULL,
-     "positive where the pre-trained backbone has LayerScale", NULL},
     {"init-scale", TSR_OPTION_DOUBLE, AT(init_scale), "0.001", 0, 1, NULL,
      "the classifier starts with its weights times this", "run_class_finetuning.py --init_scale"},
     {"smoothing", TSR_OPTION_DOUBLE, AT(smoothing), "0.1", 0, 0.999, NULL,
@@ -117,16 +115,24 @@ static int evaluation_views(const tsr_build *build, tsr_view_spec *specs, int ma
 
 /* ---- networks ---- */
 
+/* As that of the weights that it will get. */
+static tsr_backbone *make_backbone(const tsr_build *b, double drop_path)
+{
+    tsr_train_backbone_options options = {.drop_path = drop_path, .dtype = b->dtype};
+    char prefix[TSR_BACKBONE_PREFIX];
+    if (b->from == NULL) return tsr_train_backbone(b->train, &options);
+    if (tsr_backbone_prefix(b->from, b->from_weights, prefix) != TSR_STATUS_OK) return NULL;
+    return tsr_train_backbone_like(b->train, &options, b->from, prefix);
+}
+
 static tsr_classifier *make_network(const tsr_build *b, double drop_path)
 {
     const struct options *o = b->options;
-    tsr_train_backbone_options backbone = {
-        .drop_path = drop_path, .layer_scale = o->layer_scale, .dtype = b->dtype};
     tsr_classifier_config config = {.pooling = (tsr_classifier_pooling)o->pooling,
                                     .hidden = o->projection,
                                     .classes = b->classes,
                                     .dtype = b->dtype};
-    return tsr_classifier__new(tsr_train_backbone(b->train, &backbone), &config);
+    return tsr_classifier__new(make_backbone(b, drop_path), &config);
 }
 
 static void scale(tsr_tensor *t, double by)

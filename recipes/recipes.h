@@ -56,6 +56,10 @@ typedef struct tsr_build {
     tsr_dtype dtype;
     uint64_t seed;
     int64_t classes; /* of the labels of the images; 0: they have none */
+    /* What the run begins or goes on with, for a network whose shape is that of its weights; NULL: nothing. from_weights:
+     * of its networks, as tsr_run_options.init_weights. */
+    const tsr_checkpoint *from;
+    const char *from_weights;
 } tsr_build;
 
 /* One field of a batch: tensor [copies * batch, ...], copy-major. */

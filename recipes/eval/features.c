@@ -61,7 +61,8 @@ tsr_status tsr_backbone_train_options(const tsr_checkpoint *c, tsr_train_options
 }
 
 /* "teacher.backbone" -> "teacher/backbone.", or with other weights "student/backbone." */
-static tsr_status find_prefix(const tsr_checkpoint *c, const char *weights, char prefix[128])
+tsr_status tsr_backbone_prefix(const tsr_checkpoint *c, const char *weights,
+                               char prefix[TSR_BACKBONE_PREFIX])
 {
     const char *feature;
     if (tsr_checkpoint_get_string(c, "feature", &feature) != TSR_STATUS_OK) return tsr_status_get();
@@ -73,7 +74,7 @@ static tsr_status find_prefix(const tsr_checkpoint *c, const char *weights, char
                         feature);
     }
     int length = weights != NULL ? (int)strlen(weights) : (int)(dot - feature);
-    snprintf(prefix, 128, "%.*s/%s.", length > 20 ? 20 : length,
+    snprintf(prefix, TSR_BACKBONE_PREFIX, "%.*s/%s.", length > 20 ? 20 : length,
              weights != NULL ? weights : feature, dot + 1);
     return TSR_STATUS_OK;
 }
@@ -95,9 +96,9 @@ tsr_status tsr_module_load(tsr_checkpoint *c, const char *prefix, tsr_module *m)
 tsr_backbone *tsr_backbone_load(tsr_checkpoint *c, const char *weights)
 {
     tsr_train_options train;
-    char prefix[128];
+    char prefix[TSR_BACKBONE_PREFIX];
     if (tsr_backbone_train_options(c, &train) != TSR_STATUS_OK ||
-        find_prefix(c, weights, prefix) != TSR_STATUS_OK) {
+        tsr_backbone_prefix(c, weights, prefix) != TSR_STATUS_OK) {
         return NULL;
     }
     tsr_backbone *m = tsr_train_backbone_of_checkpoint(&train, c, prefix);
@@ -290,8 +291,8 @@ static tsr_head_config head_of(const tsr_checkpoint *c, const char *prefix)
 
 tsr_head *tsr_head_load(tsr_checkpoint *c, const char *weights)
 {
-    char prefix[128];
-    if (find_prefix(c, weights, prefix) != TSR_STATUS_OK) return NULL;
+    char prefix[TSR_BACKBONE_PREFIX];
+    if (tsr_backbone_prefix(c, weights, prefix) != TSR_STATUS_OK) return NULL;
     char *slash = strchr(prefix, '/');
     snprintf(slash, sizeof prefix - (size_t)(slash - prefix), "/head.");
     tsr_head_config config = head_of(c, prefix);

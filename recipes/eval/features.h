@@ -22,6 +22,10 @@ TSR_API tsr_checkpoint *tsr_checkpoint_open_run(const char *file_or_directory,
 TSR_API tsr_status tsr_module_load(tsr_checkpoint *c, const char *prefix, tsr_module *m);
 /* The training options that a checkpoint records. ARGUMENT: it is not of a training run. */
 TSR_API tsr_status tsr_backbone_train_options(const tsr_checkpoint *c, tsr_train_options *options);
+/* "teacher/backbone.": what the names of its backbone's tensors begin with; weights as below. */
+enum { TSR_BACKBONE_PREFIX = 128 };
+TSR_API tsr_status tsr_backbone_prefix(const tsr_checkpoint *c, const char *weights,
+                                       char prefix[TSR_BACKBONE_PREFIX]);
 /*
  * The backbone of a checkpoint in evaluation mode, without gradients; only its tensors are read. weights: "teacher" or
  * "student"; NULL: what the recipe evaluates, the checkpoint's value "feature". NULL on failure; the caller frees it.

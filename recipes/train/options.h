@@ -84,12 +84,19 @@ TSR_API tsr_status tsr_train_swin_config(const tsr_train_options *train, tsr_swi
 typedef struct tsr_train_backbone_options {
     bool masked; /* it takes masks */
     double drop_path;
-    double layer_scale; /* what LayerScale starts from; 0: none */
+    double layer_scale;        /* what LayerScale starts from; 0: none */
+    tsr_vit_relative relative; /* of a vit; a swin always has a table in each block */
+    bool no_position;          /* of a vit: no pos_embed */
     tsr_dtype dtype;
 } tsr_train_backbone_options;
 /* A new backbone as --model and the options of its shape ask for. NULL: they do not fit (ARGUMENT). */
 TSR_API tsr_backbone *tsr_train_backbone(const tsr_train_options *train,
                                          const tsr_train_backbone_options *options);
+/* The same, with what options do not say (positions, LayerScale, registers, gated MLPs, biases) as under prefix
+ * ("teacher/backbone.") in a checkpoint. relative, no_position and layer_scale of options are not looked at. */
+TSR_API tsr_backbone *tsr_train_backbone_like(const tsr_train_options *train,
+                                              const tsr_train_backbone_options *options,
+                                              const tsr_checkpoint *like, const char *prefix);
 /* tsr_backbone.token_size of that backbone, before there is one: pixels a side of a mask's cell. 0 on failure. */
 TSR_API int64_t tsr_train_token_size(const tsr_train_options *train);
 

@@ -28,6 +28,7 @@ struct run {
     tsr_views test_views;
     tsr_dataset *test; /* what the recipe evaluates on; NULL: nothing */
     tsr_loader *loader;
+    tsr_checkpoint *from; /* what the run goes on with, or takes weights from; NULL: neither */
     tsr_trainer *trainer;
     tsr_run_log *log;
     int64_t steps_per_epoch, steps;
@@ -104,19 +105,22 @@ static tsr_status save(struct run *run)
     return tsr_status_get();
 }
 
-static tsr_status resume(struct run *run)
+static tsr_checkpoint *open_latest(const char *out)
 {
     char path[TSR_CHECKPOINT_PATH];
     int64_t step;
-    if (tsr_checkpoint_latest(run->options->out, &step) != TSR_STATUS_OK) return tsr_status_get();
+    if (tsr_checkpoint_latest(out, &step) != TSR_STATUS_OK) return NULL;
     if (step < 0) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "resume: no checkpoint in %s", run->options->out);
+        tsr_fail(TSR_STATUS_ARGUMENT, "resume: no checkpoint in %s", out);
+        return NULL;
     }
-    tsr_checkpoint_path(run->options->out, step, path);
-    tsr_checkpoint *c = tsr_checkpoint_open(path);
-    if (c != NULL && check_part(c, run->options) == TSR_STATUS_OK)
-        tsr_trainer_load(run->trainer, c);
-    tsr_checkpoint_close(&c);
+    return tsr_checkpoint_open(tsr_checkpoint_path(out, step, path));
+}
+
+static tsr_status resume(struct run *run)
+{
+    if (check_part(run->from, run->options) == TSR_STATUS_OK)
+        tsr_trainer_load(run->trainer, run->from);
     return tsr_status_get();
 }
 
@@ -202,22 +206,32 @@ static tsr_status open_test(struct run *run)
     return TSR_STATUS_OK;
 }
 
+static tsr_status open_from(struct run *run)
+{
+    char path[TSR_CHECKPOINT_PATH];
+    const tsr_run_options *o = run->options;
+    if (o->resume) {
+        run->from = open_latest(o->out);
+    } else if (o->init != NULL) {
+        run->from = tsr_checkpoint_open_run(o->init, path);
+    }
+    run->build.from = run->from;
+    run->build.from_weights = o->resume ? NULL : o->init_weights;
+    return tsr_status_get();
+}
+
 /* The weights that the run begins with. */
 static tsr_status adopt(struct run *run)
 {
-    char path[TSR_CHECKPOINT_PATH];
     const char *weights = run->options->init_weights;
     const tsr_networks *n = tsr_trainer_networks(run->trainer);
-    if (run->options->init == NULL) return TSR_STATUS_OK;
-    tsr_checkpoint *from = tsr_checkpoint_open_run(run->options->init, path);
-    if (from != NULL && run->recipe->adopt != NULL) {
-        run->recipe->adopt(n, from, weights);
-    } else if (from != NULL &&
-               tsr_backbone_adopt(n->student, run->train, from, weights) == TSR_STATUS_OK &&
+    if (run->from == NULL) return TSR_STATUS_OK;
+    if (run->recipe->adopt != NULL) {
+        run->recipe->adopt(n, run->from, weights);
+    } else if (tsr_backbone_adopt(n->student, run->train, run->from, weights) == TSR_STATUS_OK &&
                n->teacher != NULL) {
-        tsr_backbone_adopt(n->teacher, run->train, from, weights);
+        tsr_backbone_adopt(n->teacher, run->train, run->from, weights);
     }
-    tsr_checkpoint_close(&from);
     return tsr_status_get();
 }
 
@@ -245,7 +259,9 @@ static tsr_status open_run(struct run *run)
                         "--data and --out are needed: a folder of images, and a "
                         "directory for checkpoints");
     }
-    if (tsr_run__open_data(o, &run->data) != TSR_STATUS_OK) return tsr_status_get();
+    if (tsr_run__open_data(o, &run->data) != TSR_STATUS_OK || open_from(run) != TSR_STATUS_OK) {
+        return tsr_status_get();
+    }
     run->build.classes = tsr_dataset_classes(run->data.used);
     run->views.n = run->recipe->views(&run->build, run->specs, VIEWS);
     if (run->views.n < 0 || tsr_views_check(&run->views) != TSR_STATUS_OK) return tsr_status_get();
@@ -272,6 +288,7 @@ static void close_run(struct run *run)
     tsr_loader_close(&run->loader);
     tsr_run_log_close(&run->log);
     tsr_trainer_free(&run->trainer);
+    tsr_checkpoint_close(&run->from);
     tsr_run__close_data(&run->data);
     tsr_dataset_close(&run->test);
 }

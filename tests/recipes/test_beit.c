@@ -526,6 +526,50 @@ static void test_beit__same_bytes_at_any_number_of_threads_and_after_a_stop(void
     tsr_threads_set(threads);
 }
 
+/* Positions of each kind are in the file, and the backbone that is read from it has them and no others. */
+static void test_beit__positions_are_as_asked_and_are_read_back(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *relative, *absolute;
+    } kinds[] = {{"shared", "false"}, {"blocks", "false"}, {"blocks", "true"}, {"none", "true"}};
+    for (int k = 0; k < 4; k++) {
+        struct setting s = small(&tsr_recipe__beit);
+        char out[64], path[TSR_CHECKPOINT_PATH];
+        snprintf(out, sizeof out, "positions-%d", k);
+        set(&s, "tokenizer", "color");
+        set(&s, "relative-position", kinds[k].relative);
+        set(&s, "absolute-position", kinds[k].absolute);
+        run(&s, out, 3, false);
+        tsr_checkpoint *c = tsr_checkpoint_open_run(path_of(out), path);
+        tsr_backbone *backbone = tsr_backbone_load(c, NULL);
+        assert_ok();
+        const tsr_vit_config *config = &((tsr_vit *)backbone)->config;
+        assert_int_equal(config->relative, k == 0   ? TSR_VIT_RELATIVE_SHARED
+                                           : k == 3 ? TSR_VIT_RELATIVE_NONE
+                                                    : TSR_VIT_RELATIVE_BLOCKS);
+        assert_int_equal(config->no_position, k < 2);
+        static const char *const tables[] = {
+            "student/backbone.rel_pos_bias.relative_position_bias_table",
+            "student/backbone.blocks.1.attn.relative_position_bias_table",
+            "student/backbone.blocks.1.attn.relative_position_bias_table",
+            "student/backbone.pos_embed"};
+        tsr_tensor *table = tsr_checkpoint_tensor(c, tables[k]);
+        double largest = 0.0; /* it began at 0, and has learnt */
+        for (int64_t i = 0; i < tsr_tensor_numel(table); i++)
+            largest = fmax(largest, fabs(tsr_tensor_get(table, i)));
+        assert_true(largest > 0.0);
+        tsr_module_free(&backbone);
+        tsr_checkpoint_close(&c);
+        free(s.options);
+    }
+    struct setting s = small(&tsr_recipe__beit);
+    set(&s, "relative-position", "none");
+    run(&s, "refused", 0, false);
+    assert_failed(TSR_STATUS_ARGUMENT, "leaves a vit without positions");
+    free(s.options);
+}
+
 static void test_beit__options_that_are_paths_read_back(void **state)
 {
     (void)state;
@@ -575,6 +619,7 @@ int main(void)
         tsr_test(test_beit__masks_as_many_patches_as_published),
         tsr_test(test_beit__starts_as_the_authors_do),
         tsr_test(test_beit__same_bytes_at_any_number_of_threads_and_after_a_stop),
+        tsr_test(test_beit__positions_are_as_asked_and_are_read_back),
         tsr_test(test_beit__options_that_are_paths_read_back),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
