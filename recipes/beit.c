@@ -61,22 +61,21 @@ static const tsr_default defaults[] = {
     {"clip-global", "true", "torch.nn.utils.clip_grad_norm_"},
 };
 
-#define FASHION_MNIST                                                                              \
-    "image-size=28 dim=96 depth=4 heads=3 scale=0.4,1 drop-path=0 batch=64 epochs=10 lr=1e-3 "     \
-    "warmup-epochs=1 "
+#define QUICKSTART                                                                                 \
+    "image-size=28 patch-size=7 dim=96 depth=4 heads=3 scale=0.5,1 drop-path=0 batch=32 epochs=4 " \
+    "warmup-epochs=0.2 lr=2e-3 "
 
 static const tsr_preset presets[] = {
     {"vit-b", "the published ViT-B/16 run: 800 epochs, batch 2048, on ImageNet-1k",
      "model=vit_base"},
-    {"fashion-mnist", "Fashion-MNIST, tokens of k-means over patches of 4",
-     FASHION_MNIST "patch-size=4 tokenizer=kmeans tokens=512"},
-    {"fashion-mnist-color", "Fashion-MNIST, mean colours as tokens",
-     FASHION_MNIST "patch-size=4 tokenizer=color"},
-    {"fashion-mnist-dvae", "the same with the tokens of a run of dvae (--tokenizer-checkpoint)",
-     FASHION_MNIST "patch-size=4 tokenizer=dvae"},
-    {"fashion-mnist-prototypes",
-     "the same with those of a run of ibot or dino (--tokenizer-checkpoint)",
-     FASHION_MNIST "patch-size=7 tokenizer=prototypes"},
+    {"quickstart", "Fashion-MNIST, with the arithmetic of ibot's quickstart; tokens of k-means",
+     QUICKSTART "tokenizer=kmeans tokens=512"},
+    {"quickstart-color", "the same with mean colours as tokens", QUICKSTART "tokenizer=color"},
+    {"quickstart-dvae", "the same with the words of a run of dvae (--tokenizer-checkpoint)",
+     QUICKSTART "tokenizer=dvae"},
+    {"quickstart-prototypes",
+     "the same with the prototypes of a run of ibot or dino (--tokenizer-checkpoint)",
+     QUICKSTART "tokenizer=prototypes"},
 };
 
 /* What the optimizer trains: a ViT and a softmax over tokens. */
@@ -101,13 +100,13 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
     const struct options *o = build->options;
     int64_t side = side_of(build->train), masked = llrint(o->mask_ratio * (double)(side * side));
     (void)max;
+    if (side < 1) return -1;
     if (!tsr_train_is_swin(build->train) && o->relative_position == TSR_VIT_RELATIVE_NONE &&
         !o->absolute_position) {
         tsr_fail(TSR_STATUS_ARGUMENT, "beit: --relative-position none leaves a vit without "
                                       "positions: add --absolute-position true");
         return -1;
     }
-    if (side < 1) return -1;
     if (o->scale.n != 2 || masked < 1) {
         tsr_fail(TSR_STATUS_ARGUMENT,
                  "beit: --scale takes two numbers, and --mask-ratio %g must mask one of %" PRId64
@@ -139,9 +138,9 @@ static struct beit *make_network(const tsr_build *build, int64_t tokens)
     const struct options *o = build->options;
     tsr_train_backbone_options backbone = {.masked = true,
                                            .drop_path = o->drop_path,
+                                           .layer_scale = o->layer_scale,
                                            .relative = (tsr_vit_relative)o->relative_position,
                                            .no_position = !o->absolute_position,
-                                           .layer_scale = o->layer_scale,
                                            .dtype = build->dtype};
     struct beit *m = tsr_module_new(sizeof *m, "beit", build->dtype);
     if (m == NULL) return NULL;

@@ -35,6 +35,12 @@ static const tsr_preset presets[] = {
     {"boosted", "the published boosted run: 300 epochs, a warmer teacher, prototypes' norms free",
      "model=vit_small batch=512 epochs=300 teacher-temp=0.07 warmup-teacher-temp-epochs=30 "
      "norm-last-layer=false"},
+    {"quickstart", "Fashion-MNIST, with the arithmetic of ibot's quickstart",
+     "image-size=28 local-size=14 patch-size=7 dim=96 depth=4 heads=3 head-hidden=256 "
+     "head-bottleneck=64 out-dim=256 norm-last-layer=false local-crops=4 global-scale=0.8,1 "
+     "local-scale=0.5,1 jitter=2 blur=0.25 centering=sinkhorn warmup-teacher-temp=0.02 "
+     "teacher-temp=0.02 drop-path=0 freeze-last-layer=0 weight-decay-end=0.04 batch=32 epochs=1 "
+     "warmup-epochs=0.1 lr=6e-3 momentum-teacher=0.98 momentum-teacher-end=0.98"},
 };
 
 struct dino {

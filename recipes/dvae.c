@@ -74,9 +74,9 @@ static const tsr_default defaults[] = {
 };
 
 static const tsr_preset presets[] = {
-    {"fashion-mnist", "a vocabulary of 512 for Fashion-MNIST, in about ten minutes on two cores",
-     "image-size=28 groups=3 blocks=1 hidden=16 embedding=32 tokens=512 reconstruction=mse "
-     "kl-weight=0.005 kl-steps=200 temperature-steps=1500 scale=0.4,1 batch=64 epochs=2 lr=2e-3 "
+    {"quickstart", "a vocabulary of 512 for beit's quickstart-dvae on Fashion-MNIST",
+     "image-size=16 groups=3 blocks=1 hidden=16 embedding=32 tokens=512 reconstruction=mse "
+     "kl-weight=0.005 kl-steps=100 temperature-steps=700 scale=0.5,1 batch=64 epochs=1 lr=2e-3 "
      "min-lr=1e-4 momentum-teacher=0.99 momentum-teacher-end=0.99"},
 };
 

@@ -76,12 +76,22 @@ static const tsr_default defaults[] = {
     {"clip", "0", "run_class_finetuning.py --clip_grad: none"},
 };
 
+#define QUICKSTART                                                                                 \
+    "image-size=28 patch-size=7 dim=96 depth=4 heads=3 drop-path=0 smoothing=0 mixup=0 cutmix=0 "  \
+    "rand-magnitude=0 erase=0 init-scale=1 batch=32 lr=8e-3 "
+
 static const tsr_preset presets[] = {
     {"vit-s", "the published run of ViT-S/16 on ImageNet-1k", "batch=1024"},
     {"vit-b", "of ViT-B/16", "batch=1024 epochs=100 layer-decay=0.65 drop-path=0.2"},
     {"vit-l", "of ViT-L/16", "batch=1024 epochs=50 warmup-epochs=5 drop-path=0.4"},
     {"few-labels", "iBOT's semi-supervised run: from the head's first layer, 1000 epochs",
      "projection=2048 epochs=1000 batch=1024 lr=2.5e-6 layer-decay=1 init-scale=1 average=true"},
+    {"quickstart", "Fashion-MNIST, from a run of some quickstart: one epoch of all labels",
+     QUICKSTART "epochs=1 warmup-epochs=0.05"},
+    {"quickstart-10", "with a tenth of the labels (--label-fraction 0.1), 4 epochs",
+     QUICKSTART "epochs=4 warmup-epochs=0.4"},
+    {"quickstart-1", "with a hundredth of them (--label-fraction 0.01), 20 epochs",
+     QUICKSTART "epochs=20 warmup-epochs=2"},
 };
 
 struct finetune {

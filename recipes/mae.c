@@ -54,6 +54,9 @@ static const tsr_default defaults[] = {
 static const tsr_preset presets[] = {
     {"vit-l", "the published ViT-L/16 run: 800 epochs, batch 4096, on ImageNet-1k",
      "model=vit_large batch=4096"},
+    {"quickstart", "Fashion-MNIST, with the arithmetic of ibot's quickstart",
+     "image-size=28 patch-size=7 dim=96 depth=4 heads=3 decoder-dim=48 decoder-depth=2 "
+     "decoder-heads=3 scale=0.5,1 batch=32 epochs=9 warmup-epochs=0.5 lr=1e-2"},
 };
 
 /* The networks: the encoder is a ViT, the decoder is small and is thrown away after training. */

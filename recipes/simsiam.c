@@ -47,6 +47,15 @@ static const tsr_default defaults[] = {
     {"clip", "0", "main_simsiam.py: none"},
 };
 
+static const tsr_preset presets[] = {
+    {"published", "the published run, of a ViT in place of ResNet-50: batch 512, on ImageNet-1k",
+     "batch=512"},
+    {"quickstart", "Fashion-MNIST, with the arithmetic of ibot's quickstart",
+     "image-size=28 patch-size=7 dim=96 depth=4 heads=3 head-hidden=256 out-dim=128 "
+     "predictor-hidden=64 scale=0.5,1 blur=0.25 optimizer=adamw weight-decay=0.04 "
+     "weight-decay-end=0.04 batch=32 epochs=2 warmup-epochs=0.1 lr=6e-3"},
+};
+
 /* f, the backbone with its projector, and h, the predictor. */
 struct simsiam {
     tsr_module module;
@@ -188,6 +197,8 @@ const tsr_recipe tsr_recipe__simsiam = {
     .options_size = sizeof(struct options),
     .defaults = defaults,
     .n_defaults = sizeof defaults / sizeof defaults[0],
+    .presets = presets,
+    .n_presets = sizeof presets / sizeof presets[0],
     .views = views,
     .build = build,
     .loss = loss,

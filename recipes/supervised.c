@@ -32,9 +32,9 @@ static const tsr_default defaults[] = {
 };
 
 static const tsr_preset presets[] = {
-    {"fashion-mnist", "a small network on Fashion-MNIST",
-     "image-size=28 patch-size=7 dim=96 depth=4 heads=3 epochs=10 warmup-epochs=1 batch=64 lr=4e-3 "
-     "drop-path=0"},
+    {"quickstart", "Fashion-MNIST, with the arithmetic of ibot's quickstart",
+     "image-size=28 patch-size=7 dim=96 depth=4 heads=3 drop-path=0 batch=32 epochs=4 "
+     "warmup-epochs=0.2 lr=6e-3"},
 };
 
 static int views(const tsr_build *build, tsr_view_spec *specs, int max)
