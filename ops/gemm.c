@@ -61,6 +61,7 @@ void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, t
 {
     if (m == 0 || n == 0) return;
     tsr__gemm_add_count(m * n * k);
+    if (tsr__gemm_small(dtype, m, n, k, a, b, beta, c)) return;
     pthread_once(&once, start);
     rntm_t runtime;
     bli_rntm_init(&runtime);

@@ -50,6 +50,10 @@ static inline tsr_factor tsr__gemm_transposed(tsr_factor f)
 /* What tsr__gemm counts (below) of a product made elsewhere. */
 void tsr__gemm_add_count(int64_t multiply_adds);
 
+/* The same by the kernels of ops/, where that is faster; else false, with nothing done. Only for tsr__gemm. */
+bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+                     double beta, tsr_matrix c);
+
 /* Multiplications with an addition that the process has asked for so far, of all threads. */
 int64_t tsr__gemm_count(void);
 

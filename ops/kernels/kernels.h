@@ -10,6 +10,8 @@
 #include "autograd/autograd.h"
 #include "ops/kernels/cpu.h"
 
+enum { TSR_PRODUCT_COLUMNS = 16 };
+
 /*
  * x [b, c, s] by channels. Statistics lie in pairs (mean, 1 / sqrt(variance + eps)), of a channel (stride 0, size 1) or of a
  * sample's group of channels: those of (i, j) are pair i * stride + j / size.
@@ -80,6 +82,11 @@ typedef struct tsr_kernels {
     void (*channel_backward)(void *dx, const void *g, const void *x, const void *stats,
                              const void *w, const void *sums, const void *products,
                              const tsr_channels *n, int64_t first, int64_t end);
+
+    /* c [m, n] = a [m, k] b [k, n], added to c where `add`; rows of b and c lie together, n is a multiple of
+     * TSR_PRODUCT_COLUMNS. For products so small that packing would cost more than they do. */
+    void (*product)(void *c, int64_t c_row, const void *a, int64_t a_row, int64_t a_column,
+                    const void *b, int64_t b_row, int64_t m, int64_t n, int64_t k, bool add);
 
     /* y [columns, ld] = the transpose of x [rows, columns], whose element (i, j) is at x[i * row + j * column]; 0 from
      * column `rows` of y on. */

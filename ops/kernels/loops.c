@@ -470,6 +470,88 @@ static void channel_backward(void *dx_, const void *g_, const void *x_, const vo
     }
 }
 
+/* ---- product ---- */
+
+/* The sums of a tile, TILE_ROWS by two vectors, fill three quarters of the registers. */
+#if defined(__AVX512F__)
+enum { VECTOR_BYTES = 64, TILE_ROWS = 12 };
+#elif defined(__AVX2__)
+enum { VECTOR_BYTES = 32, TILE_ROWS = 6 };
+#else
+enum { VECTOR_BYTES = 16, TILE_ROWS = 6 };
+#endif
+typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+enum { LANES = sizeof(vector) / sizeof(real) };
+
+/* The compiler makes a function of each number of rows and vectors, with the sums in registers. */
+static inline __attribute__((always_inline)) void tile(real *c, int64_t c_row, const real *a,
+                                                       int64_t a_row, int64_t a_column,
+                                                       const real *b, int64_t b_row, int64_t k,
+                                                       bool add, int rows, int vectors)
+{
+    vector sums[TILE_ROWS][2];
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < vectors; j++) sums[i][j] = (vector){0};
+    }
+    for (int64_t p = 0; p < k; p++, a += a_column, b += b_row) {
+        for (int i = 0; i < rows; i++) {
+            for (int j = 0; j < vectors; j++) {
+                sums[i][j] += a[i * a_row] * *(const vector *)(b + j * LANES);
+            }
+        }
+    }
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < vectors; j++) {
+            vector *to = (vector *)(c + i * c_row + j * LANES);
+            if (add) sums[i][j] += *to;
+            *to = sums[i][j];
+        }
+    }
+}
+
+static void product(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t a_column,
+                    const void *b_, int64_t b_row, int64_t m, int64_t n, int64_t k, bool add)
+{
+    const real *a = a_;
+    real *c = c_;
+    /* Tiles of nearly the same number of rows. */
+    int64_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
+    for (int64_t t = 0, i = 0; t < tiles; t++) {
+        int64_t end = (t + 1) * m / tiles;
+        for (int64_t j = 0; j < n; j += 2 * LANES) {
+            const real *b = (const real *)b_ + j;
+#define TILE(rows)                                                                                 \
+    case rows:                                                                                     \
+        if (n - j >= 2 * LANES) {                                                                  \
+            tile(c + j, c_row, a, a_row, a_column, b, b_row, k, add, rows, 2);                     \
+        } else {                                                                                   \
+            tile(c + j, c_row, a, a_row, a_column, b, b_row, k, add, rows, 1);                     \
+        }                                                                                          \
+        break
+            switch (end - i) {
+                TILE(1);
+                TILE(2);
+                TILE(3);
+                TILE(4);
+                TILE(5);
+                TILE(6);
+#if defined(__AVX512F__)
+                TILE(7);
+                TILE(8);
+                TILE(9);
+                TILE(10);
+                TILE(11);
+                TILE(12);
+#endif
+            }
+#undef TILE
+        }
+        a += (end - i) * a_row;
+        c += (end - i) * c_row;
+        i = end;
+    }
+}
+
 /* ---- attention ---- */
 
 /* Eight columns of y at a time, whose rows of x stay in the cache. */
@@ -570,6 +652,7 @@ const tsr_kernels TSR_KERNELS = {
     .channel_normalize = channel_normalize,
     .channel_sums = channel_sums,
     .channel_backward = channel_backward,
+    .product = product,
     .transpose = transpose,
     .attention_weights = attention_weights,
     .attention_backward = attention_backward,

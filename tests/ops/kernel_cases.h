@@ -28,6 +28,8 @@ typedef struct kernel_case {
         __VA_ARGS__;                                                                               \
     }
 
+#define LESSER(x, y) ((x) < (y) ? (x) : (y))
+
 KERNEL(fill_rows, k->fill_rows(a->y, a->b, a->rows, a->d))
 KERNEL(column_sums, k->column_sums(a->sums, a->x, a->rows, a->d))
 KERNEL(add_to, k->add_to(a->y, a->g, a->rows * a->d))
@@ -68,6 +70,12 @@ KERNEL(channel_sums,
        k->channel_sums(a->sums, a->more, a->g, a->x, a->stats, CHANNELS(a), 0, a->rows))
 KERNEL(channel_backward,
        k->channel_backward(a->y, a->g, a->x, a->stats, a->c, a->c, a->c, CHANNELS(a), 0, a->rows))
+/* x^T t, and x by t read as [d, rows]. */
+KERNEL(product, k->product(a->y, a->d, a->x, 1, a->d, a->t, a->d, LESSER(a->rows, a->d),
+                           a->d / TSR_PRODUCT_COLUMNS * TSR_PRODUCT_COLUMNS, a->rows, false))
+KERNEL(product_added,
+       k->product(a->y, a->d, a->x, a->d, 1, a->t, a->rows, a->rows,
+                  LESSER(a->rows, a->d) / TSR_PRODUCT_COLUMNS * TSR_PRODUCT_COLUMNS, a->d, true))
 KERNEL(transpose, k->transpose(a->y, a->rows, a->x, a->d, 1, a->rows, a->d))
 KERNEL(attention_weights,
        k->attention_weights(a->y, a->d, a->stats, a->g, a->d, a->rows, a->d, 0.125, false))
@@ -102,6 +110,8 @@ static const kernel_case kernel_cases[] = {
     {"channel_normalize", case_layer_norm, case_channel_normalize, 2},
     {"channel_sums", case_layer_norm, case_channel_sums, 2},
     {"channel_backward", case_layer_norm, case_channel_backward, 3},
+    {"product", NULL, case_product, 3},
+    {"product added", NULL, case_product_added, 3},
     {"transpose", NULL, case_transpose, 2},
     {"attention_weights", NULL, case_attention_weights, 3},
     {"attention_weights again", case_attention_weights, case_attention_weights_again, 3},
