@@ -25,6 +25,8 @@ typedef struct tsr_factor {
     tsr_dtype dtype;
 } tsr_factor;
 
+struct tsr_bf16_product;
+
 /* Its result: row by row, row elements apart; bf16 or f32. */
 typedef struct tsr_product {
     void *data;
@@ -40,6 +42,10 @@ typedef struct tsr_product {
  * False with a sticky status where memory is out.
  */
 bool tsr__gemm_bf16(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b, tsr_product c);
+
+/* The same by one level's kernels (NULL: by BLIS). For their test. */
+bool tsr__gemm_bf16_by(const struct tsr_bf16_product *product, int64_t m, int64_t n, int64_t k,
+                       tsr_factor a, tsr_factor b, tsr_product c);
 
 /* The factor seen as its transpose. */
 static inline tsr_factor tsr__gemm_transposed(tsr_factor f)

@@ -245,12 +245,17 @@ static bool with_blis(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor 
     return true;
 }
 
-bool tsr__gemm_bf16(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b, tsr_product c)
+bool tsr__gemm_bf16_by(const tsr_bf16_product *product, int64_t m, int64_t n, int64_t k,
+                       tsr_factor a, tsr_factor b, tsr_product c)
 {
     if (m == 0 || n == 0) return true;
-    const tsr_bf16_product *product = tsr_bf16_product__get();
     int threads = threads_for(2.0 * (double)m * (double)n * (double)k);
     if (product == NULL) return with_blis(m, n, k, a, b, c, threads);
     tsr__gemm_add_count(m * n * k);
     return with_instructions(product, m, n, k, a, b, c, threads);
+}
+
+bool tsr__gemm_bf16(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b, tsr_product c)
+{
+    return tsr__gemm_bf16_by(tsr_bf16_product__get(), m, n, k, a, b, c);
 }

@@ -39,7 +39,7 @@ extern const tsr_bf16_kernels tsr_bf16_kernels__portable;
 #if defined(__x86_64__)
 extern const tsr_bf16_kernels tsr_bf16_kernels__avx2, tsr_bf16_kernels__avx512,
     tsr_bf16_kernels__avx512bf16;
-extern const tsr_bf16_product tsr_bf16_product__avx512bf16;
+extern const tsr_bf16_product tsr_bf16_product__avx512bf16, tsr_bf16_product__amx;
 #endif
 
 static const tsr_bf16_kernels *const bf16_tables[TSR_CPU_COUNT] = {
@@ -55,7 +55,7 @@ static const tsr_bf16_kernels *const bf16_tables[TSR_CPU_COUNT] = {
 static const tsr_bf16_product *const products[TSR_CPU_COUNT] = {
 #if defined(__x86_64__)
     [TSR_CPU_AVX512BF16] = &tsr_bf16_product__avx512bf16,
-    [TSR_CPU_AMX] = &tsr_bf16_product__avx512bf16,
+    [TSR_CPU_AMX] = &tsr_bf16_product__amx,
 #endif
 };
 

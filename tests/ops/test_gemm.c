@@ -1,4 +1,7 @@
-/* Products of bf16 numbers: against sums in f64, at the level in use; the test runs once for each level. */
+/*
+ * Products of bf16 numbers: against sums in f64, at the level in use; the test runs once for each level. The kernel for AMX is
+ * tested on any CPU with AVX512-BF16 (for packing), compiled against a model of its instructions.
+ */
 #include "tests/test.h"
 
 #include "ops/gemm.h"
@@ -12,9 +15,9 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {1, 1, 1},    {1, 1, 0},    {3, 5, 2},     {12, 32, 32},   {13, 33, 31},  {11, 64, 65},
-    {24, 31, 96}, {100, 17, 7}, {197, 64, 197}, {197, 197, 64}, {50, 96, 1500}, {97, 40, 2048},
-    {2, 300, 40}, {500, 3, 33}, {700, 130, 160},
+    {1, 1, 1},      {1, 1, 0},      {3, 5, 2},    {12, 32, 32},   {13, 33, 31},
+    {11, 64, 65},   {24, 31, 96},   {100, 17, 7}, {197, 64, 197}, {197, 197, 64},
+    {50, 96, 1500}, {97, 40, 2048}, {2, 300, 40}, {500, 3, 33},   {700, 130, 160},
 };
 
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
@@ -48,7 +51,8 @@ struct variant {
     bool add, bias, integers;
 };
 
-static void check(const struct shape *s, const struct variant *v, int threads)
+static void check(const tsr_bf16_product *kernels, const struct shape *s, const struct variant *v,
+                  int threads)
 {
     tsr_scope scope = tsr_scope_open();
     int before = tsr_threads();
@@ -63,7 +67,7 @@ static void check(const struct shape *s, const struct variant *v, int threads)
     tsr_product product = {tsr_tensor_data_mut(c), s->n + 1, v->c, v->add,
                            v->bias ? tsr_tensor_data(bias) : NULL};
     int64_t counted = tsr__gemm_count();
-    assert_true(tsr__gemm_bf16(s->m, s->n, s->k, fa, fb, product));
+    assert_true(tsr__gemm_bf16_by(kernels, s->m, s->n, s->k, fa, fb, product));
     assert_int_equal(tsr__gemm_count() - counted, s->m * s->n * s->k);
     assert_ok();
     for (int64_t i = 0; i < s->m; i++) {
@@ -109,28 +113,41 @@ static const struct variant variants[] = {
     {false, true, F32, F32, F32},
 };
 
+static void check_all(const tsr_bf16_product *kernels, bool integers)
+{
+    for (int i = 0; i < SHAPES; i++) {
+        for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+            struct variant variant = variants[v];
+            variant.integers = integers;
+            check(kernels, &shapes[i], &variant, 1 + (int)v % 2);
+        }
+    }
+}
+
 static void test_gemm__bf16_sums_are_right(void **state)
 {
     (void)state;
-    for (int i = 0; i < SHAPES; i++) {
-        for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
-            check(&shapes[i], &variants[v], 1 + (int)v % 2);
-        }
-    }
+    check_all(tsr_bf16_product__get(), false);
 }
 
 /* Of small integers every sum is exact, so that every order gives the same bits. */
 static void test_gemm__bf16_sums_of_integers_are_exact(void **state)
 {
     (void)state;
-    for (int i = 0; i < SHAPES; i++) {
-        for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
-            struct variant exact = variants[v];
-            exact.integers = true;
-            check(&shapes[i], &exact, 1 + (int)v % 2);
-        }
-    }
+    check_all(tsr_bf16_product__get(), true);
 }
+
+#if defined(TSR_TEST_AMX)
+extern const tsr_bf16_product tsr_bf16_product__emulated;
+
+static void test_gemm__amx_by_a_model_of_its_instructions(void **state)
+{
+    (void)state;
+    if (tsr_cpu__level() < TSR_CPU_AVX512BF16) skip();
+    check_all(&tsr_bf16_product__emulated, true);
+    check_all(&tsr_bf16_product__emulated, false);
+}
+#endif
 
 static void test_gemm__bf16_has_the_same_bits_at_any_thread_count(void **state)
 {
@@ -183,6 +200,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tsr_test(test_gemm__bf16_sums_are_right),
         tsr_test(test_gemm__bf16_sums_of_integers_are_exact),
+#if defined(TSR_TEST_AMX)
+        tsr_test(test_gemm__amx_by_a_model_of_its_instructions),
+#endif
         tsr_test(test_gemm__bf16_has_the_same_bits_at_any_thread_count),
         tsr_test(test_gemm__conversions_are_those_of_one_number),
     };
