@@ -76,5 +76,5 @@ was wrong.
 processor threads, where \-\-threads is not given
 .TP
 .B TSR_CPU
-caps the instruction set of the kernels: portable, avx2, avx512
+caps the instruction set of the kernels: portable, avx2, avx512, avx512bf16, amx
 EOF

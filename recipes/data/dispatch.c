@@ -15,6 +15,9 @@ const tsr_image_loops *tsr_image_loops__at(tsr_cpu level)
 #if defined(__x86_64__)
         [TSR_CPU_AVX2] = &tsr_image_loops__avx2,
         [TSR_CPU_AVX512] = &tsr_image_loops__avx512,
+        /* What comes after AVX-512 is for bf16. */
+        [TSR_CPU_AVX512BF16] = &tsr_image_loops__avx512,
+        [TSR_CPU_AMX] = &tsr_image_loops__avx512,
 #endif
     };
     return tables[level];
