@@ -98,8 +98,15 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
         int64_t j = panel * WIDTH;
         for (int64_t i = row; i < last_row; i += p->most_rows) {
             int64_t rows = smaller(p->most_rows, last_row - i);
+            char *c = (char *)t->c.data + (size_t)(i * t->c.row + j) * size;
+            for (int64_t r = 0; r < rows; r++) {
+                /* Results are on their way while they are computed. */
+                const char *line = c + (size_t)(r * t->c.row) * size;
+                __builtin_prefetch(line, 1);
+                __builtin_prefetch(line + WIDTH * size - 1, 1);
+            }
             p->multiply(sums, t->a + i * t->lda, t->lda, rows, t->b + j * t->depth, t->depth);
-            tsr_bf16_store s = {.c = (char *)t->c.data + (size_t)(i * t->c.row + j) * size,
+            tsr_bf16_store s = {.c = c,
                                 .bias = t->c.bias != NULL ? t->c.bias + j : NULL,
                                 .ld = t->c.row,
                                 .is_f32 = t->c.dtype == TSR_DTYPE_F32,
