@@ -60,7 +60,8 @@ static void print_table(const cli_table *table)
 
 static void print_help(const cli_arguments *a)
 {
-    printf("Usage: %s %s\n\n%s\n\nOptions:\n", cli_program_name(), a->usage, a->description);
+    printf("Usage: %s %s\n\n%s\n\nExample:\n  %s %s\n\nOptions:\n", cli_program_name(), a->usage,
+           a->description, cli_program_name(), a->example);
     for (int i = 0; i < a->n_flags; i++) {
         print_flag(a->flags[i].name, a->flags[i].argument, a->flags[i].meaning);
     }

@@ -126,6 +126,7 @@ int cli_attention(int argc, char **argv)
     };
     cli_arguments arguments = {
         .usage = "attention CHECKPOINT --image FILE --out FILE [options]",
+        .example = "attention RUN --image cat.jpg --out heads.jpg --size 480",
         .description =
             "Draws where the class token of the last block looks in an image, one tile for each\n"
             "attention head: objects stand out when features are good. A larger --size than trained\n"

@@ -69,6 +69,7 @@ typedef struct cli_table {
 
 typedef struct cli_arguments {
     const char *usage;       /* "knn CHECKPOINT --data DIR [options]": after the program's name */
+    const char *example;     /* a command line, after the program's name too */
     const char *description; /* a paragraph of --help */
     const cli_flag *flags;
     int n_flags;
@@ -159,31 +160,31 @@ typedef struct cli_frozen {
         "size", CLI_INT, &(f).size, "PIXELS", "a side of the pictures; default: as trained", 1,    \
             4096                                                                                   \
     }
-#define CLI_FEATURE_FLAGS(f)                                                                       \
-    {"last-blocks",                                                                                \
-     CLI_INT,                                                                                      \
-     &(f).last_blocks,                                                                             \
-     "N",                                                                                          \
-     "concatenate the class tokens of the last N blocks",                                          \
-     1,                                                                                            \
-     256},                                                                                         \
-        {"avgpool",                                                                                \
-         CLI_INT,                                                                                  \
-         &(f).avgpool,                                                                             \
-         "MODE",                                                                                   \
-         "0: class tokens; 1: the mean of the patch tokens; 2: both",                              \
-         0,                                                                                        \
-         2},                                                                                       \
-        {"batch",                                                                                  \
-         CLI_INT,                                                                                  \
-         &(f).batch,                                                                               \
-         "N",                                                                                      \
-         "images that go through the network at once; default 64",                                 \
-         1,                                                                                        \
-         65536},                                                                                   \
-    {                                                                                              \
-        "workers", CLI_INT, &(f).workers, "N", "loader threads; default: as many as --threads", 0, \
-            256                                                                                    \
+#define CLI_FEATURE_FLAGS(f)                                                                               \
+    {"last-blocks",                                                                                        \
+     CLI_INT,                                                                                              \
+     &(f).last_blocks,                                                                                     \
+     "N",                                                                                                  \
+     "concatenate the class tokens of the last N blocks; default 1, of linear 4 below dim 768",            \
+     1,                                                                                                    \
+     256},                                                                                                 \
+        {"avgpool",                                                                                        \
+         CLI_INT,                                                                                          \
+         &(f).avgpool,                                                                                     \
+         "MODE",                                                                                           \
+         "0: class tokens; 1: the mean of the patch tokens; 2: both; default 0, of linear 2 from dim 768", \
+         0,                                                                                                \
+         2},                                                                                               \
+        {"batch",                                                                                          \
+         CLI_INT,                                                                                          \
+         &(f).batch,                                                                                       \
+         "N",                                                                                              \
+         "images that go through the network at once; default 64",                                         \
+         1,                                                                                                \
+         65536},                                                                                           \
+    {                                                                                                      \
+        "workers", CLI_INT, &(f).workers, "N", "loader threads; default: as many as --threads", 0,         \
+            256                                                                                            \
     }
 
 /* Opens the checkpoint (a file, or the directory of a run: its newest) and loads the backbone. */
@@ -229,7 +230,7 @@ typedef struct cli_evaluation {
     }
 #define CLI_EVALUATION_FLAGS(e)                                                                    \
     {"data", CLI_TEXT, &(e).data, "DIR",                                                           \
-     "labelled images, with a training and a test (or val) part"},                                 \
+     "labelled images, with a training and a test (or val) part: folders, shards, IDX, CIFAR"},    \
         {"test-data", CLI_TEXT, &(e).test_data, "DIR", "where the test part is, if elsewhere"},    \
         {"train-images",                                                                           \
          CLI_INT,                                                                                  \

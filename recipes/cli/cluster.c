@@ -74,6 +74,7 @@ int cli_cluster(int argc, char **argv)
     };
     cli_arguments arguments = {
         .usage = "cluster CHECKPOINT --data DIR [options]",
+        .example = "cluster RUN --data IMAGES",
         .description =
             "Classifies images without any label: an image's class is the prototype that its class token\n"
             "is nearest to, the largest output of the head. Says how well these clusters agree with the\n"

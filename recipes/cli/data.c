@@ -206,10 +206,12 @@ static int run(cli_recipe *r, int argc, char **argv)
         CLI_PRESET_FLAG(*r),
         {"seed", CLI_INT, &sheet.seed, "N", "of a run; default 0"},
     };
-    char usage[128];
+    char usage[128], example[128];
     snprintf(usage, sizeof usage, "data %s --data DIR [--out FILE] [options]", r->recipe->name);
+    snprintf(example, sizeof example, "data %s --data IMAGES --out sheet.jpg", r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
+        .example = example,
         .description = cli_recipe_describe(
             r,
             "Says what a data set is, and draws the first images of a run with this seed and all their\n"

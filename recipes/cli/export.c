@@ -239,6 +239,7 @@ int cli_export(int argc, char **argv)
     char description[2048];
     list_names(description, sizeof description);
     cli_arguments arguments = {.usage = "export CHECKPOINT --format NAME --out FILE [options]",
+                               .example = "export RUN --format onnx --out vit.onnx",
                                .description = description,
                                .flags = flags,
                                .n_flags = sizeof flags / sizeof flags[0],

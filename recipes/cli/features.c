@@ -1,9 +1,11 @@
 /* tessera features: writes the embeddings of images. */
 #include "recipes/cli/cli.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { NAMES_MAX = 64 << 20 }; /* bytes in the file's header, which may not have more than 100 MB */
 
@@ -25,7 +27,8 @@ static char *list_names(const tsr_dataset *data)
     return names;
 }
 
-static tsr_status write(const tsr_features *features, const tsr_dataset *data, const char *out)
+static tsr_status write_features(const tsr_features *features, const tsr_dataset *data,
+                                 const char *out)
 {
     tsr_named_tensor tensors[] = {{"features", features->x}, {"labels", features->labels}};
     char *names = list_names(data);
@@ -37,10 +40,21 @@ static tsr_status write(const tsr_features *features, const tsr_dataset *data, c
     return tsr_status_get();
 }
 
+/* Before hours of work, not after. */
+static tsr_status check_out(const char *out)
+{
+    char folder[4096];
+    const char *slash = strrchr(out, '/');
+    int length = slash != NULL ? (int)(slash - out) + 1 : 0;
+    snprintf(folder, sizeof folder, "%.*s", length, out);
+    if (access(length > 0 ? folder : ".", W_OK) == 0) return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_IO, "--out %s: its folder: %s", out, strerror(errno));
+}
+
 static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder, const char *split,
                       const char *out)
 {
-    tsr_dataset *data = tsr_dataset_open(folder, split);
+    tsr_dataset *data = check_out(out) == TSR_STATUS_OK ? tsr_dataset_open(folder, split) : NULL;
     tsr_features features;
     cli_progress progress = {.what = "features"};
     if (data != NULL && cli_frozen_open(f, checkpoint) == TSR_STATUS_OK) {
@@ -48,7 +62,8 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder,
         tsr_extract_options o = cli_frozen_features(f, 1, TSR_POOLING_CLASS, &progress);
         tsr_features_extract(f->backbone, data, &o, &features);
         cli_progress_end(&progress);
-        if (tsr_status_get() == TSR_STATUS_OK && write(&features, data, out) == TSR_STATUS_OK) {
+        if (tsr_status_get() == TSR_STATUS_OK &&
+            write_features(&features, data, out) == TSR_STATUS_OK) {
             char shape[TSR_SHAPE_TEXT];
             printf("%s: features %s of %s (%s)\n", out,
                    tsr_shape_text(tsr_tensor_shape(features.x), shape), folder,
@@ -67,7 +82,7 @@ int cli_features(int argc, char **argv)
     const char *data = NULL, *split = NULL, *out = NULL;
     const cli_flag flags[] = {
         {"data", CLI_TEXT, &data, "DIR",
-         "images: class folders, a flat folder, IDX or CIFAR files"},
+         "images: class folders, a flat folder, shards (*.tar), IDX or CIFAR files"},
         {"split", CLI_TEXT, &split, "NAME",
          "train, val or test; default: train where there is one, else all"},
         {"out", CLI_TEXT, &out, "FILE", "the safetensors file to write"},
@@ -76,6 +91,7 @@ int cli_features(int argc, char **argv)
     };
     cli_arguments arguments = {
         .usage = "features CHECKPOINT --data DIR --out FILE [options]",
+        .example = "features RUN --data IMAGES --out features.safetensors",
         .description =
             "Writes what the checkpoint's backbone makes of each image: \"features\" f32 [images, size],\n"
             "\"labels\" i64 [images] where there are labels, and the images' names, a line each, as\n"

@@ -97,6 +97,7 @@ int cli_gradcheck(int argc, char **argv)
     const cli_flag flags[] = {{"seed", CLI_INT, &seed, "N", "of inputs and cotangents; default 1"}};
     cli_arguments arguments = {
         .usage = "gradcheck [OP ...]",
+        .example = "gradcheck softmax layer_norm",
         .description =
             "Compares the derivatives of all operators, or of those named, with central differences in\n"
             "f64: the worst error of the first and the second order over each one's samples. Passes\n"

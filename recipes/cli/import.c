@@ -194,6 +194,7 @@ int cli_import(int argc, char **argv)
     char description[2048];
     describe(description, sizeof description);
     cli_arguments arguments = {.usage = "import FILE --out CKPT [options]",
+                               .example = "import dino_deitsmall16_pretrain.pth --out CKPT.tsr",
                                .description = description,
                                .flags = flags,
                                .n_flags = sizeof flags / sizeof flags[0],

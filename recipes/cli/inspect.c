@@ -123,6 +123,7 @@ int cli_inspect(int argc, char **argv)
 {
     cli_arguments arguments = {
         .usage = "inspect CHECKPOINT",
+        .example = "inspect RUN",
         .description =
             "Lists what is in a checkpoint (a file, or the directory of a run: its newest): options and\n"
             "other values, histories, tensors with their statistics. All data is read and checked\n"

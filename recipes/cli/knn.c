@@ -81,6 +81,7 @@ int cli_knn(int argc, char **argv)
     };
     cli_arguments arguments = {
         .usage = "knn CHECKPOINT --data DIR [options]",
+        .example = "knn RUN --data IMAGES --k 10,20",
         .description =
             "Classifies test images by their nearest training images, with the features of the\n"
             "checkpoint as they are: the quickest measure of what was learnt. The class token of the\n"

@@ -128,6 +128,7 @@ int cli_linear(int argc, char **argv)
     };
     cli_arguments arguments = {
         .usage = "linear CHECKPOINT --data DIR [options]",
+        .example = "linear RUN --data IMAGES",
         .description =
             "Trains linear classifiers on the features of a checkpoint, which stay as they are, one for\n"
             "each learning rate at once, and reports the best on the test images with its rate (iBOT's\n"

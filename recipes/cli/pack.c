@@ -110,6 +110,7 @@ int cli_data_pack(int argc, char **argv)
     };
     cli_arguments arguments = {
         .usage = "data pack --data DIR --out PREFIX [--shard-size MIB]",
+        .example = "data pack --data IMAGES --out shards/train",
         .description =
             "Writes the JPEG files of a data set as WebDataset shards, in its order, with the number of\n"
             "each image's class beside it. A run on them sees the same images as one on the folder.",

@@ -190,10 +190,12 @@ static int run(cli_recipe *r, int argc, char **argv)
         {"workers", CLI_INT, &plan.workers, "N", "loader threads; default: as many as --threads", 0,
          256},
     };
-    char usage[128];
+    char usage[128], example[128];
     snprintf(usage, sizeof usage, "plan %s [--data DIR] [options]", r->recipe->name);
+    snprintf(example, sizeof example, "plan %s --images 100000 --epochs 100", r->recipe->name);
     cli_arguments arguments = {
         .usage = usage,
+        .example = example,
         .description = cli_recipe_describe(
             r,
             "Takes a few steps of a run, writes nothing, and says how much memory, arithmetic and time all\n"

@@ -300,14 +300,18 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
         {"from-projection", CLI_SWITCH, &from_projection, NULL,
          "keep the first layer of the checkpoint's head: --projection of its width"},
     };
-    char usage[160];
+    char usage[160], example[160];
     struct kept kept;
     if (finetune) {
         snprintf(usage, sizeof usage, "finetune CHECKPOINT --data DIR --out DIR [options]");
+        snprintf(example, sizeof example, "finetune RUN --data IMAGES --out TUNED");
     } else {
         snprintf(usage, sizeof usage, "pretrain %s --data DIR --out DIR [options]", recipe->name);
+        snprintf(example, sizeof example, "pretrain %s --data IMAGES --out RUN --epochs 100",
+                 recipe->name);
     }
     cli_arguments arguments = {.usage = usage,
+                               .example = example,
                                .description = r->description,
                                .flags = flags,
                                .n_flags = (int)(sizeof flags / sizeof flags[0]) - !finetune,

@@ -9,6 +9,7 @@
 int cli_recipes(int argc, char **argv)
 {
     cli_arguments arguments = {.usage = "recipes",
+                               .example = "recipes",
                                .description =
                                    "Lists the recipes, their papers, and the presets of each."};
     int status = cli_parse(&arguments, argc, argv), n;
@@ -125,6 +126,7 @@ int cli_diff_recipe(int argc, char **argv)
 {
     cli_arguments arguments = {
         .usage = "diff-recipe A B",
+        .example = "diff-recipe ibot:vit-s RUN",
         .description =
             "Prints the options in which A and B differ, and nothing else; - where one does not have it.\n"
             "Each is a recipe with its published defaults, RECIPE:PRESET, the directory of a run, or a\n"

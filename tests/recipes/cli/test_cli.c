@@ -120,6 +120,9 @@ static void test_cli__every_command_explains_itself(void **state)
         assert_int_equal(strncmp(text, "Usage: tessera ", 15), 0);
         assert_says("\n  --threads N");
         assert_says("\n  --help");
+        char example[64];
+        snprintf(example, sizeof example, "\nExample:\n  tessera %s", commands[i]);
+        assert_says(example);
     }
 }
 
@@ -309,7 +312,7 @@ static void test_cli__failures_exit_1_with_one_line(void **state)
         {"knn $d/run --data $d/data --weights both",
          "--weights: got \"both\", expected teacher or student"},
         {"linear $d/run --data $d/flat --test-data $d/data", "has no labels"},
-        {"features $d/run --data $d/data --out $d/no/folder", "no/folder"},
+        {"features $d/run --data $d/nothing --out $d/no/folder", "/no/folder: its folder: No such"},
         {"features $d/run --data $d/data --out $d/f --last-blocks 9",
          "--last-blocks: got 9, the network has 3"},
         {"attention $d/run --image $d/nothing.jpg --out $d/a.jpg", "nothing.jpg"},
