@@ -200,6 +200,16 @@ static void check_box(const tsr_image_loops *loops)
     }
 }
 
+/* Also those that this machine does not have. */
+static void test_loops__every_level_has_a_table(void **state)
+{
+    (void)state;
+#if defined(__x86_64__)
+    for (int level = 0; level < TSR_CPU_COUNT; level++)
+        assert_non_null(tsr_image_loops__at((tsr_cpu)level));
+#endif
+}
+
 static void test_loops__hue_is_pillows(void **state)
 {
     (void)state;
@@ -233,6 +243,7 @@ static void test_loops__boxes_sum_exactly(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        tsr_test(test_loops__every_level_has_a_table),
         tsr_test(test_loops__hue_is_pillows),
         tsr_test(test_loops__colours_are_pillows),
         tsr_test(test_loops__normalize_rounds_as_written),
