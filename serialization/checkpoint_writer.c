@@ -13,8 +13,8 @@ struct tsr_checkpoint_writer {
     tsr_atomic_file *file;
     tsr_status failed;
     Tessera__Checkpoint__End totals;
-    uint8_t *entry, *record; /* encoded; kept, since fresh memory costs more than the encoding */
-    size_t entry_room, record_room;
+    uint8_t *entry; /* encoded; kept, since fresh memory costs more than the encoding */
+    size_t entry_room;
     /* Of all that was put; the first letter is the kind: history, tensor, value. */
     char **names;
     size_t n_names, room;
@@ -33,41 +33,58 @@ static size_t encode_varint(uint64_t value, uint8_t out[10])
     return n;
 }
 
-static bool make_room(uint8_t **buffer, size_t *room, size_t bytes)
+static size_t encode_crc(uint32_t crc, uint8_t out[4])
 {
-    if (bytes <= *room && *buffer != NULL) return true;
-    free(*buffer);
-    *buffer = malloc(bytes > 0 ? bytes : 1);
-    *room = *buffer != NULL ? bytes : 0;
-    return *buffer != NULL;
+    for (int i = 0; i < 4; i++) out[i] = (uint8_t)(crc >> 8 * i);
+    return 4;
+}
+
+/*
+ * A record whose entry is head and then tail, which may be large and is not copied. Its fields as protobuf encodes them: 0x0d
+ * is that of the checksum (left out where it is 0, as any proto3 field), 0x12 that of the entry.
+ */
+static tsr_status write_framed(tsr_checkpoint_writer *w, const uint8_t *head, size_t head_bytes,
+                               const uint8_t *tail, size_t tail_bytes, const char *name)
+{
+    size_t entry_bytes = head_bytes + tail_bytes;
+    uLong sum = crc32_z(0, head, head_bytes);
+    if (tail_bytes > 0) sum = crc32_z(sum, tail, tail_bytes); /* of NULL zlib returns 0 */
+    uint32_t crc = (uint32_t)sum;
+    uint8_t frame[32], length[10];
+    size_t n = 0;
+    if (crc != 0) {
+        frame[n++] = 0x0d;
+        n += encode_crc(crc, frame + n);
+    }
+    frame[n++] = 0x12;
+    n += encode_varint(entry_bytes, frame + n);
+    size_t bytes = n + entry_bytes;
+    if (bytes > TSR_CHECKPOINT_RECORD_MAX) {
+        return w->failed = tsr_fail(
+                   TSR_STATUS_ARGUMENT,
+                   "checkpoint: '%s' takes %zu bytes, a record has %d at most: put it as a tensor",
+                   name, bytes, TSR_CHECKPOINT_RECORD_MAX);
+    }
+    tsr_atomic_file__write(w->file, length, encode_varint(bytes, length));
+    tsr_atomic_file__write(w->file, frame, n);
+    w->failed = tsr_atomic_file__write(w->file, head, head_bytes);
+    if (tail_bytes > 0) w->failed = tsr_atomic_file__write(w->file, tail, tail_bytes);
+    w->totals.records++;
+    return w->failed;
 }
 
 static tsr_status write_record(tsr_checkpoint_writer *w, const pb_entry *entry, const char *name)
 {
-    Tessera__Checkpoint__Record record = TESSERA__CHECKPOINT__RECORD__INIT;
-    size_t entry_bytes = tessera__checkpoint__entry__get_packed_size(entry);
-    if (!make_room(&w->entry, &w->entry_room, entry_bytes))
-        return w->failed = tsr_fail(TSR_STATUS_MEMORY, "checkpoint: out of memory");
-    tessera__checkpoint__entry__pack(entry, w->entry);
-    record.crc32 = (uint32_t)crc32_z(0, w->entry, entry_bytes);
-    record.entry = (ProtobufCBinaryData){.len = entry_bytes, .data = w->entry};
-
-    size_t bytes = tessera__checkpoint__record__get_packed_size(&record);
-    if (bytes > TSR_CHECKPOINT_RECORD_MAX) {
-        w->failed = tsr_fail(
-            TSR_STATUS_ARGUMENT,
-            "checkpoint: '%s' takes %zu bytes, a record has %d at most: put it as a tensor", name,
-            bytes, TSR_CHECKPOINT_RECORD_MAX);
-    } else if (!make_room(&w->record, &w->record_room, bytes)) {
-        w->failed = tsr_fail(TSR_STATUS_MEMORY, "checkpoint: out of memory");
-    } else {
-        tessera__checkpoint__record__pack(&record, w->record);
-        uint8_t length[10];
-        tsr_atomic_file__write(w->file, length, encode_varint(bytes, length));
-        w->failed = tsr_atomic_file__write(w->file, w->record, bytes);
-        w->totals.records++;
+    size_t bytes = tessera__checkpoint__entry__get_packed_size(entry);
+    if (bytes > w->entry_room || w->entry == NULL) {
+        free(w->entry);
+        w->entry = malloc(bytes > 0 ? bytes : 1);
+        w->entry_room = w->entry != NULL ? bytes : 0;
+        if (w->entry == NULL)
+            return w->failed = tsr_fail(TSR_STATUS_MEMORY, "checkpoint: out of memory");
     }
-    return w->failed;
+    tessera__checkpoint__entry__pack(entry, w->entry);
+    return write_framed(w, w->entry, bytes, NULL, 0, name);
 }
 
 /* Whether a put may go on: nothing failed before, and the name is one. */
@@ -124,21 +141,30 @@ tsr_checkpoint_writer *tsr_checkpoint_create(const char *path)
 
 /* ------------------------------------------------------------------ tensors ----------------------------------------- */
 
+/*
+ * Chunks are most of a file, and are written from where they lie. Entry.chunk is field 5 (0x2a), of which offset is 0x08, left
+ * out where it is 0, and data 0x12.
+ */
 static tsr_status write_chunks(tsr_checkpoint_writer *w, const char *name, const uint8_t *data,
                                uint64_t bytes)
 {
     tsr_status status = TSR_STATUS_OK;
     for (uint64_t at = 0; at < bytes && status == TSR_STATUS_OK; at += TSR_CHECKPOINT_CHUNK_BYTES) {
-        Tessera__Checkpoint__Chunk chunk = TESSERA__CHECKPOINT__CHUNK__INIT;
         uint64_t left = bytes - at;
-        chunk.offset = at;
-        chunk.data.len =
+        size_t size =
             (size_t)(left < TSR_CHECKPOINT_CHUNK_BYTES ? left : TSR_CHECKPOINT_CHUNK_BYTES);
-        chunk.data.data = (uint8_t *)(uintptr_t)(data + at); /* packing only reads it */
-        pb_entry entry = TESSERA__CHECKPOINT__ENTRY__INIT;
-        entry.kind_case = TESSERA__CHECKPOINT__ENTRY__KIND_CHUNK;
-        entry.chunk = &chunk;
-        status = write_record(w, &entry, name);
+        uint8_t inner[24], head[48];
+        size_t n_inner = 0, n = 0;
+        if (at > 0) {
+            inner[n_inner++] = 0x08;
+            n_inner += encode_varint(at, inner + n_inner);
+        }
+        inner[n_inner++] = 0x12;
+        n_inner += encode_varint(size, inner + n_inner);
+        head[n++] = 0x2a;
+        n += encode_varint(n_inner + size, head + n);
+        memcpy(head + n, inner, n_inner);
+        status = write_framed(w, head, n + n_inner, data + at, size, name);
     }
     return status;
 }
@@ -315,7 +341,6 @@ static void destroy(tsr_checkpoint_writer **writer)
     for (size_t i = 0; i < w->n_names; i++) free(w->names[i]);
     free(w->names);
     free(w->entry);
-    free(w->record);
     free(w);
     *writer = NULL;
 }
