@@ -8,6 +8,7 @@
 
 #include "onnx.pb-c.h"
 #include "serialization/serialization.h"
+#include "serialization/source.h"
 
 enum { TSR_ONNX_OPSET = 17, TSR_ONNX_IR_VERSION = 8, TSR_ONNX_TRACES = 3 };
 
@@ -70,6 +71,13 @@ bool tsr_onnx__translate(const tsr_onnx_call *c);
 
 /* A model that is about to be written; it must outlive the result. name: for messages. */
 tsr_onnx *tsr_onnx__of(Onnx__ModelProto *model, const char *name);
+
+/* The initializers of any ONNX model, whatever its operators; the source is needed for opening alone. */
+tsr_onnx *tsr_onnx__open_weights(const tsr_source *source);
+int64_t tsr_onnx__weights_count(const tsr_onnx *model);
+const char *tsr_onnx__weights_name(const tsr_onnx *model, int64_t i); /* i within the count */
+tsr_shape tsr_onnx__weights_shape(const tsr_onnx *model, int64_t i);
+tsr_tensor *tsr_onnx__weights_tensor(const tsr_onnx *model, int64_t i);
 
 /* ---- what a node computes: onnx_run.c ---- */
 

@@ -34,6 +34,7 @@ struct tsr_onnx {
     int32_t *node_inputs; /* of all nodes, one after another; -1: absent */
     int32_t *outputs;     /* of the graph */
     int64_t most;         /* elements of a tensor */
+    bool weights;         /* initializers alone are looked at: nothing can run */
 };
 
 /* ---- memory for unpacking: at most so many bytes ---- */
@@ -176,8 +177,10 @@ static tsr_status check_initializer(tsr_onnx *m, const Onnx__TensorProto *t, val
         if (v->offset > m->data.size || length > m->data.size - v->offset) {
             return fail(m, "the file of the data ends before that of", v->name);
         }
+    } else if (t->has_raw_data || t->n_float_data == 0) {
+        length = t->raw_data.len;
     } else {
-        length = t->has_raw_data ? t->raw_data.len : 0;
+        length = dtype == TSR_DTYPE_F32 ? 4 * (uint64_t)t->n_float_data : 0;
     }
     if (length == bytes) return TSR_STATUS_OK;
     char text[TSR_SHAPE_TEXT];
@@ -245,12 +248,15 @@ static tsr_status check_versions(const tsr_onnx *m)
         const Onnx__OperatorSetIdProto *s = p->opset_import[i];
         if (s->domain == NULL || s->domain[0] == '\0') opset = s->version;
     }
-    if (p->graph == NULL) {
-        return tsr_fail(TSR_STATUS_FORMAT, "onnx: %s: no graph: not an ONNX model", m->name);
-    }
     if (opset == TSR_ONNX_OPSET) return TSR_STATUS_OK;
     return tsr_fail(TSR_STATUS_FORMAT, "onnx: %s: operator set %" PRId64 ", expected %d", m->name,
                     opset, TSR_ONNX_OPSET);
+}
+
+static tsr_status check_graph(const tsr_onnx *m)
+{
+    if (m->model->graph != NULL) return TSR_STATUS_OK;
+    return tsr_fail(TSR_STATUS_FORMAT, "onnx: %s: no graph: not an ONNX model", m->name);
 }
 
 static bool make_tables(tsr_onnx *m)
@@ -275,15 +281,9 @@ static bool make_tables(tsr_onnx *m)
     return false;
 }
 
-static tsr_status check(tsr_onnx *m, const char *path)
+static tsr_status check_initializers(tsr_onnx *m, const char *path)
 {
-    if (check_versions(m) != TSR_STATUS_OK || !make_tables(m)) return tsr_status_get();
     const Onnx__GraphProto *g = m->model->graph;
-    for (size_t i = 0; i < g->n_input; i++) {
-        if (define(m, g->input[i]->name) < 0 || check_input(m, g->input[i]) != TSR_STATUS_OK) {
-            return tsr_status_get();
-        }
-    }
     for (size_t i = 0; i < g->n_initializer; i++) {
         int32_t at = define(m, g->initializer[i]->name);
         if (at < 0 ||
@@ -291,6 +291,21 @@ static tsr_status check(tsr_onnx *m, const char *path)
             return tsr_status_get();
         }
     }
+    return TSR_STATUS_OK;
+}
+
+static tsr_status check(tsr_onnx *m, const char *path)
+{
+    if (check_graph(m) != TSR_STATUS_OK) return tsr_status_get();
+    if (m->weights) return make_tables(m) ? check_initializers(m, path) : tsr_status_get();
+    if (check_versions(m) != TSR_STATUS_OK || !make_tables(m)) return tsr_status_get();
+    const Onnx__GraphProto *g = m->model->graph;
+    for (size_t i = 0; i < g->n_input; i++) {
+        if (define(m, g->input[i]->name) < 0 || check_input(m, g->input[i]) != TSR_STATUS_OK) {
+            return tsr_status_get();
+        }
+    }
+    if (check_initializers(m, path) != TSR_STATUS_OK) return tsr_status_get();
     int32_t *inputs = m->node_inputs;
     for (size_t i = 0; i < g->n_node; i++) {
         if (check_node(m, (int64_t)i, &inputs) != TSR_STATUS_OK) return tsr_status_get();
@@ -309,10 +324,13 @@ static tsr_status check(tsr_onnx *m, const char *path)
 
 /* ---- opening ---- */
 
-static tsr_onnx *new_model(Onnx__ModelProto *model, bool owned, const char *name, const char *path)
+static tsr_onnx *new_model(Onnx__ModelProto *model, bool owned, bool weights, const char *name,
+                           const char *path)
 {
     tsr_onnx *m = calloc(1, sizeof *m);
-    if (m != NULL) *m = (tsr_onnx){.model = model, .owned = owned, .name = strdup(name)};
+    if (m != NULL) {
+        *m = (tsr_onnx){.model = model, .owned = owned, .weights = weights, .name = strdup(name)};
+    }
     if (m == NULL || m->name == NULL) {
         tsr_fail(TSR_STATUS_MEMORY, "onnx: out of memory");
         if (m == NULL && owned) onnx__model_proto__free_unpacked(model, NULL);
@@ -326,11 +344,12 @@ static tsr_onnx *new_model(Onnx__ModelProto *model, bool owned, const char *name
 
 tsr_onnx *tsr_onnx__of(Onnx__ModelProto *model, const char *name)
 {
-    return new_model(model, false, name, NULL);
+    return new_model(model, false, false, name, NULL);
 }
 
 /* path: beside which external data may be; NULL: it may not. */
-static tsr_onnx *unpack(const void *data, size_t bytes, const char *name, const char *path)
+static tsr_onnx *unpack(const void *data, size_t bytes, bool weights, const char *name,
+                        const char *path)
 {
     budget b = {{budget_alloc, budget_free, &b}, 1u << 16};
     b.left += bytes < SIZE_MAX / 64 ? 32 * bytes : bytes;
@@ -339,34 +358,46 @@ static tsr_onnx *unpack(const void *data, size_t bytes, const char *name, const 
         tsr_fail(TSR_STATUS_FORMAT, "onnx: %s: truncated, or not an ONNX model", name);
         return NULL;
     }
-    return new_model(model, true, name, path);
+    return new_model(model, true, weights, name, path);
 }
 
 tsr_onnx *tsr_onnx_open_memory(const void *data, size_t bytes)
 {
-    return unpack(data, bytes, "(memory)", NULL);
+    return unpack(data, bytes, false, "(memory)", NULL);
+}
+
+static tsr_onnx *open_source(const tsr_source *source, bool weights)
+{
+    if (source->fd < 0)
+        return unpack(source->memory, (size_t)source->size, weights, source->name, NULL);
+    if (source->size > INT32_MAX) {
+        tsr_fail(TSR_STATUS_FORMAT, "onnx: %s: %" PRIu64 " bytes, expected less than 2 GiB",
+                 source->name, source->size);
+        return NULL;
+    }
+    tsr_onnx *m = NULL;
+    void *data = malloc(source->size > 0 ? (size_t)source->size : 1);
+    if (data == NULL) {
+        tsr_fail(TSR_STATUS_MEMORY, "onnx: out of memory");
+    } else if (tsr_source__read(source, "onnx", 0, data, (size_t)source->size) == TSR_STATUS_OK) {
+        m = unpack(data, (size_t)source->size, weights, source->name, source->name);
+    }
+    free(data);
+    return m;
 }
 
 tsr_onnx *tsr_onnx_open(const char *path)
 {
     tsr_source source;
     if (tsr_source__open(&source, "onnx", path) != TSR_STATUS_OK) return NULL;
-    tsr_onnx *m = NULL;
-    if (source.size > INT32_MAX) {
-        tsr_fail(TSR_STATUS_FORMAT, "onnx: %s: %" PRIu64 " bytes, expected less than 2 GiB", path,
-                 source.size);
-    } else {
-        void *data = malloc(source.size > 0 ? (size_t)source.size : 1);
-        if (data == NULL) {
-            tsr_fail(TSR_STATUS_MEMORY, "onnx: out of memory");
-        } else if (tsr_source__read(&source, "onnx", 0, data, (size_t)source.size) ==
-                   TSR_STATUS_OK) {
-            m = unpack(data, (size_t)source.size, path, path);
-        }
-        free(data);
-    }
+    tsr_onnx *m = open_source(&source, false);
     tsr_source__close(&source);
     return m;
+}
+
+tsr_onnx *tsr_onnx__open_weights(const tsr_source *source)
+{
+    return open_source(source, true);
 }
 
 void tsr_onnx_close(tsr_onnx **model)
@@ -460,10 +491,35 @@ static tsr_tensor *load(const tsr_onnx *m, const value *v)
         v->initializer->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL) {
         if (tsr_source__read(&m->data, "onnx", v->offset, to, bytes) != TSR_STATUS_OK) return NULL;
     } else {
-        memcpy(to, v->initializer->raw_data.data, bytes);
+        memcpy(to,
+               v->initializer->has_raw_data ? (const void *)v->initializer->raw_data.data
+                                            : v->initializer->float_data,
+               bytes);
     }
     for (size_t i = 0; dtype == TSR_DTYPE_BOOL && i < bytes; i++) to[i] = to[i] != 0;
     return t;
+}
+
+int64_t tsr_onnx__weights_count(const tsr_onnx *m)
+{
+    return m->n_values;
+}
+
+const char *tsr_onnx__weights_name(const tsr_onnx *m, int64_t i)
+{
+    return m->values[i].name;
+}
+
+tsr_shape tsr_onnx__weights_shape(const tsr_onnx *m, int64_t i)
+{
+    tsr_shape shape;
+    shape_of(m->values[i].initializer, &shape);
+    return shape;
+}
+
+tsr_tensor *tsr_onnx__weights_tensor(const tsr_onnx *m, int64_t i)
+{
+    return load(m, &m->values[i]);
 }
 
 static bool ready(const tsr_onnx *m, value *v)

@@ -92,6 +92,7 @@ const char *tsr_source__looks_like(const tsr_source *source)
         {0, 2, "\x80\x02", "a Python pickle, as old PyTorch .pth files are"},
         {8, 2, "{\"", "a safetensors file"},
         {10, 20, "\x0a\x12tessera checkpoint", "a Tessera checkpoint"},
+        {0, 1, "\x08", "an ONNX model"}, /* its first field, the version */
         {0, 3, "\xff\xd8\xff", "a JPEG picture"},
         {0, 4, "\x89PNG", "a PNG picture"},
         {0, 2, "\x1f\x8b", "a gzip file"},

@@ -1,4 +1,5 @@
 /* One face for the files that weights come in. */
+#include "serialization/onnx.h"
 #include "serialization/pth.h"
 #include "serialization/serialization.h"
 #include "serialization/source.h"
@@ -7,9 +8,10 @@
 #include <string.h>
 
 struct tsr_weights {
-    tsr_pth *pth; /* one of the three is there */
+    tsr_pth *pth; /* one of the four is there */
     tsr_safetensors *safetensors;
     tsr_checkpoint *checkpoint;
+    tsr_onnx *onnx;
 };
 
 /* Takes the source. path NULL: it is memory. */
@@ -34,14 +36,18 @@ static tsr_weights *open_source(tsr_source source, const char *path)
                (strncmp(looks, "a zip", 5) == 0 || strncmp(looks, "a Py", 4) == 0)) {
         w->pth = tsr_pth__open(source);
         source = (tsr_source){.fd = -1};
+    } else if (looks != NULL && strcmp(looks, "an ONNX model") == 0) {
+        w->onnx = tsr_onnx__open_weights(&source);
     } else {
         tsr_fail(TSR_STATUS_FORMAT,
                  "weights: '%s' is neither a PyTorch file nor safetensors nor a Tessera "
-                 "checkpoint%s%s",
+                 "checkpoint nor ONNX%s%s",
                  source.name, looks != NULL ? "; it looks like " : "", looks != NULL ? looks : "");
     }
     tsr_source__close(&source);
-    if (w->pth == NULL && w->safetensors == NULL && w->checkpoint == NULL) tsr_weights_close(&w);
+    if (w->pth == NULL && w->safetensors == NULL && w->checkpoint == NULL && w->onnx == NULL) {
+        tsr_weights_close(&w);
+    }
     return w;
 }
 
@@ -67,6 +73,7 @@ void tsr_weights_close(tsr_weights **weights)
     tsr_pth__close(&w->pth);
     tsr_safetensors_close(&w->safetensors);
     tsr_checkpoint_close(&w->checkpoint);
+    tsr_onnx_close(&w->onnx);
     free(w);
     *weights = NULL;
 }
@@ -75,7 +82,8 @@ const char *tsr_weights_format(const tsr_weights *w)
 {
     return w->pth != NULL           ? "PyTorch"
            : w->safetensors != NULL ? "safetensors"
-                                    : "Tessera checkpoint";
+           : w->checkpoint != NULL  ? "Tessera checkpoint"
+                                    : "ONNX";
 }
 
 int64_t tsr_weights_count(const tsr_weights *w)
@@ -83,6 +91,7 @@ int64_t tsr_weights_count(const tsr_weights *w)
     if (w == NULL) return 0;
     if (w->pth != NULL) return tsr_pth__count(w->pth);
     if (w->safetensors != NULL) return tsr_safetensors_count(w->safetensors);
+    if (w->onnx != NULL) return tsr_onnx__weights_count(w->onnx);
     return tsr_checkpoint_count(w->checkpoint);
 }
 
@@ -91,6 +100,7 @@ const char *tsr_weights_name(const tsr_weights *w, int64_t i)
     if (i < 0 || i >= tsr_weights_count(w)) return NULL;
     if (w->pth != NULL) return tsr_pth__name(w->pth, i);
     if (w->safetensors != NULL) return tsr_safetensors_name(w->safetensors, i);
+    if (w->onnx != NULL) return tsr_onnx__weights_name(w->onnx, i);
     return tsr_checkpoint_at(w->checkpoint, i)->name;
 }
 
@@ -99,6 +109,7 @@ tsr_shape tsr_weights_shape(const tsr_weights *w, int64_t i)
     if (i < 0 || i >= tsr_weights_count(w)) return TSR_SHAPE_SCALAR;
     if (w->pth != NULL) return tsr_pth__shape(w->pth, i);
     if (w->safetensors != NULL) return tsr_safetensors_shape(w->safetensors, i);
+    if (w->onnx != NULL) return tsr_onnx__weights_shape(w->onnx, i);
     return tsr_checkpoint_at(w->checkpoint, i)->shape;
 }
 
@@ -112,5 +123,6 @@ tsr_tensor *tsr_weights_tensor(tsr_weights *w, int64_t i)
     }
     if (w->pth != NULL) return tsr_pth__tensor(w->pth, i);
     if (w->safetensors != NULL) return tsr_safetensors_tensor(w->safetensors, name);
+    if (w->onnx != NULL) return tsr_onnx__weights_tensor(w->onnx, i);
     return tsr_checkpoint_tensor(w->checkpoint, name);
 }

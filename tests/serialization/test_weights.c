@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <zip.h>
+#include <zlib.h>
 
 static const char *golden(const char *name, char path[1024])
 {
@@ -127,6 +128,22 @@ static void test_weights__knows_files_by_their_content(void **state)
     assert_string_equal(tsr_weights_format(w), "Tessera checkpoint");
     check(w, "teacher/a", TSR_DTYPE_F32, TSR_SHAPE(2), (double[]){3, 3});
     tsr_weights_close(&w);
+
+    /* An ONNX model: version 8, a graph with one initializer "w" [2], as raw data and as numbers. */
+    static const char raw[] = "\x08\x08:\x13*\x11\x08\x02\x10\x01"
+                              "B\x01wJ\x08\0\0\x80?\0\0\0@";
+    static const char numbers[] = "\x08\x08:\x13*\x11\x08\x02\x10\x01\"\x08\0\0\x80?\0\0\0@"
+                                  "B\x01w";
+    const char *const models[] = {raw, numbers};
+    for (int i = 0; i < 2; i++) {
+        w = tsr_weights_open_memory(models[i], sizeof raw - 1);
+        if (w == NULL) fail_msg("%s", tsr_message());
+        assert_string_equal(tsr_weights_format(w), "ONNX");
+        check(w, "w", TSR_DTYPE_F32, TSR_SHAPE(2), (double[]){1, 2});
+        tsr_weights_close(&w);
+    }
+    assert_null(tsr_weights_open_memory(raw, sizeof raw - 2));
+    assert_failed(TSR_STATUS_FORMAT, "truncated, or not an ONNX model");
 
     write_file(in_directory(state, "x.pth"), "\x89PNG1234", 8);
     assert_null(tsr_weights_open(in_directory(state, "x.pth")));
@@ -280,6 +297,13 @@ static void test_weights__refuses_broken_pickles(void **state)
         CASE(TENSOR("0", "\x8a\x08\0\0\0\0\0\0\0\x40", "K\0", "\x8a\x08\0\0\0\0\0\0\0\x40", "K\x01")
                  KEYS("0"),
              "far larger than the file"),
+        /* Sizes of 2^63 - 1, of 2^63 (an integer of nine bytes), and of -2^63. */
+        CASE(TENSOR("0", "K\x04", "K\0", "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", "K\x01"),
+             "reaches beyond its storage"),
+        CASE(TENSOR("0", "K\x04", "K\0", "\x8a\x09\0\0\0\0\0\0\0\x80\0", "K\x01"),
+             "reaches beyond its storage"),
+        CASE(TENSOR("0", "K\x04", "K\0", "\x8a\x08\0\0\0\0\0\0\0\x80", "K\x01"),
+             "reaches beyond its storage"),
         CASE("N.K\x01.", "it has no list of storages"),
 #undef CASE
     };
@@ -416,6 +440,73 @@ static void test_weights__checks_checksums(void **state)
     free(data);
 }
 
+static void put_number(uint64_t number, size_t bytes)
+{
+    put(&number, bytes); /* little-endian, as zip is */
+}
+
+/* What a local header and an entry of the directory have in common, from the version on. */
+static void put_zip_entry(uint32_t crc, size_t bytes, size_t name_bytes)
+{
+    put_number(20, 2);            /* version */
+    put_number(0, 2 + 2 + 2 + 2); /* flags, stored, time, date */
+    put_number(crc, 4);
+    put_number(bytes, 4);
+    put_number(bytes, 4);
+    put_number(name_bytes, 2);
+    put_number(0, 2); /* extra */
+}
+
+/* Entries that lie over each other, each with all of the data: the file would become larger than it is. */
+static void test_weights__refuses_overlapping_entries(void **state)
+{
+    (void)state;
+    enum { BYTES = 10000, ENTRIES = 50 };
+    static const uint8_t data[BYTES];
+    file.n = 0;
+    PUT("PK\3\4");
+    put_zip_entry((uint32_t)crc32_z(0, data, BYTES), BYTES, 10);
+    PUT("a/data.pkl");
+    put(data, BYTES);
+    size_t first = file.n;
+    for (int i = 0; i < ENTRIES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, i == 0 ? "a/data.pkl" : "a/data/%03d", i);
+        PUT("PK\1\2");
+        put_number(20, 2); /* made by */
+        put_zip_entry((uint32_t)crc32_z(0, data, BYTES), BYTES, 10);
+        put_number(0, 2 + 2 + 2); /* comment, disk, attributes */
+        put_number(0, 4 + 4);     /* attributes, offset */
+        put(name, 10);
+    }
+    size_t end = file.n;
+    PUT("PK\5\6\0\0\0\0");
+    put_number(ENTRIES, 2);
+    put_number(ENTRIES, 2);
+    put_number(end - first, 4);
+    put_number(first, 4);
+    put_number(0, 2);
+    refuse("the archive's entries are larger together than the file");
+}
+
+/* Shapes of 2^62 x 2 and of -1 elements in an ONNX model. */
+static void test_weights__bounds_shapes_of_onnx(void **state)
+{
+    (void)state;
+    file.n = 0;
+    PUT("\x08\x08:\x15*\x13\x08\x80\x80\x80\x80\x80\x80\x80\x80\x40\x08\x02\x10\x01"
+        "B\x01wJ\0");
+    refuse("a shape out of range in \"w\"");
+    file.n = 0;
+    PUT("\x08\x08:\x14*\x12\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x10\x01"
+        "B\x01wJ\0");
+    refuse("a shape out of range in \"w\"");
+    file.n = 0;
+    PUT("\x08\x08:\x0b*\x09\x08\x05\x10\x01"
+        "B\x01wJ\0");
+    refuse("\"w\" has 0 bytes of data, expected 20 (f32 [5])");
+}
+
 /* An end that announces 2^28 entries: memory for them is not asked for. */
 static void test_weights__bounds_what_an_archive_announces(void **state)
 {
@@ -454,6 +545,8 @@ int main(void)
         unit(test_weights__refuses_every_cut),
         unit(test_weights__refuses_odd_archives),
         unit(test_weights__checks_checksums),
+        unit(test_weights__refuses_overlapping_entries),
+        unit(test_weights__bounds_shapes_of_onnx),
         unit(test_weights__bounds_what_an_archive_announces),
     };
     return cmocka_run_group_tests(tests, NULL, trim_pool);
