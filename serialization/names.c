@@ -1,6 +1,6 @@
 /*
- * Other programs' names for the parameters of tsr_vit, a table each. Ours are those of the iBOT authors, which are those of
- * DINO and, but for LayerScale, of timm.
+ * Other programs' names for the parameters of tsr_vit and tsr_swin, a table each. Ours are those of the iBOT authors, which
+ * are those of DINO, of Swin's authors and, but for LayerScale, of timm.
  */
 #include "serialization/serialization.h"
 
@@ -23,22 +23,36 @@
 #define OUR_NAMES                                                                                  \
     {"cls_token", "cls_token", 0, 0}, {"pos_embed", "pos_embed", 0, 0},                            \
         BOTH("patch_embed.proj", "patch_embed.proj"), BOTH("blocks.#.norm1", "blocks.#.norm1"),    \
-        BOTH("blocks.#.attn.qkv", "blocks.#.attn.qkv"),                                            \
+        {"blocks.#.attn.qkv.weight", "blocks.#.attn.qkv.weight", 0, 0},                            \
         BOTH("blocks.#.attn.proj", "blocks.#.attn.proj"),                                          \
         BOTH("blocks.#.norm2", "blocks.#.norm2"), BOTH("blocks.#.mlp.fc1", "blocks.#.mlp.fc1"),    \
         BOTH("blocks.#.mlp.fc2", "blocks.#.mlp.fc2"), BOTH("norm", "norm"),                        \
         BOTH("fc_norm", "fc_norm")
+#define QKV_BIAS                                                                                   \
+    {                                                                                              \
+        "blocks.#.attn.qkv.bias", "blocks.#.attn.qkv.bias", 0, 0                                   \
+    }
 
 #define GATED_OR_REGISTERS                                                                         \
     {"register_tokens", "register_tokens", 0, 0}, BOTH("blocks.#.mlp.w12", "blocks.#.mlp.w12"),    \
         BOTH("blocks.#.mlp.w3", "blocks.#.mlp.w3")
 
+/* Relative positions: the table, and the rows of it for each two tokens, which files may lack. */
+#define RELATIVE(ours, theirs)                                                                     \
+    {ours ".relative_position_bias_table", theirs ".relative_position_bias_table", 0, 0},          \
+    {                                                                                              \
+        ours ".relative_position_index", theirs ".relative_position_index", 0, 0                   \
+    }
+
 static const tsr_name_rule ibot[] = {
     OUR_NAMES,
+    QKV_BIAS,
     {"masked_embed", "masked_embed", 0, 0},
     {"blocks.#.gamma_1", "blocks.#.gamma_1", 0, 0},
     {"blocks.#.gamma_2", "blocks.#.gamma_2", 0, 0},
     GATED_OR_REGISTERS,
+    RELATIVE("rel_pos_bias", "rel_pos_bias"),
+    RELATIVE("blocks.#.attn", "blocks.#.attn"),
 };
 
 #define LAYER_SCALE                                                                                \
@@ -47,9 +61,23 @@ static const tsr_name_rule ibot[] = {
         "blocks.#.gamma_2", "blocks.#.ls2.gamma", 0, 0                                             \
     }
 
+/* The key has no bias. */
+static const tsr_name_rule beit[] = {
+    OUR_NAMES,
+    {"masked_embed", "mask_token", 0, 0},
+    {"blocks.#.gamma_1", "blocks.#.gamma_1", 0, 0},
+    {"blocks.#.gamma_2", "blocks.#.gamma_2", 0, 0},
+    {"blocks.#.attn.qkv.bias", "blocks.#.attn.q_bias", 1, 3},
+    {"blocks.#.attn.qkv.bias", NULL, 2, 3},
+    {"blocks.#.attn.qkv.bias", "blocks.#.attn.v_bias", 3, 3},
+    RELATIVE("rel_pos_bias", "rel_pos_bias"),
+    RELATIVE("blocks.#.attn", "blocks.#.attn"),
+};
+
 /* Gated MLPs are GluMlp, whose modules have the names of plain ones. */
 static const tsr_name_rule timm[] = {
     OUR_NAMES,
+    QKV_BIAS,
     {"register_tokens", "reg_token", 0, 0},
     LAYER_SCALE,
     BOTH("blocks.#.mlp.w12", "blocks.#.mlp.fc1"),
@@ -57,10 +85,7 @@ static const tsr_name_rule timm[] = {
 };
 
 static const tsr_name_rule dinov2[] = {
-    OUR_NAMES,
-    {"masked_embed", "mask_token", 0, 0},
-    LAYER_SCALE,
-    GATED_OR_REGISTERS,
+    OUR_NAMES, QKV_BIAS, {"masked_embed", "mask_token", 0, 0}, LAYER_SCALE, GATED_OR_REGISTERS,
 };
 
 /* What the models of the transformers library begin with. */
@@ -124,11 +149,15 @@ static const tsr_name_rule huggingface_dinov2_5[] = {
 };
 static const tsr_name_rule huggingface_beit[] = {
     HUGGINGFACE_BEIT("encoder.layer.#"),
+    RELATIVE("rel_pos_bias", "encoder.relative_position_bias"),
+    RELATIVE("blocks.#.attn", "encoder.layer.#.attention.attention.relative_position_bias"),
     HUGGINGFACE_FILE("encoder.layer.#"),
     MLP_FILE("encoder.layer.#"),
 };
 static const tsr_name_rule huggingface_beit_5[] = {
     HUGGINGFACE_BEIT("layers.#"),
+    RELATIVE("rel_pos_bias", "shared_position_bias"),
+    RELATIVE("blocks.#.attn", "layers.#.relative_position_bias"),
     HUGGINGFACE_5("layers.#"),
     MLP_5("layers.#"),
 };
@@ -151,26 +180,125 @@ static const tsr_name_rule torchvision[] = {
     BOTH("norm", "encoder.ln"),
 };
 
-#define RULES(table) table, sizeof table / sizeof *table
+/* ---- Swin: four stages, as all that are published have ---- */
 
+#define SWIN_BLOCK(ours, theirs, fc1, fc2)                                                         \
+    BOTH(ours ".norm1", theirs ".norm1"), BOTH(ours ".attn.qkv", theirs ".attn.qkv"),              \
+        RELATIVE(ours ".attn", theirs ".attn"), BOTH(ours ".attn.proj", theirs ".attn.proj"),      \
+        BOTH(ours ".norm2", theirs ".norm2"), BOTH(ours ".mlp.fc1", theirs fc1),                   \
+        BOTH(ours ".mlp.fc2", theirs fc2)
+#define OUR_SWIN_BLOCK(block) SWIN_BLOCK(block, block, ".mlp.fc1", ".mlp.fc2")
+#define DOWNSAMPLE(ours, theirs)                                                                   \
+    {ours ".reduction.weight", theirs ".reduction.weight", 0, 0}, BOTH(ours ".norm", theirs ".norm")
+#define PATCHES(conv, normed) BOTH("patch_embed.proj", conv), BOTH("patch_embed.norm", normed)
+
+#define OUR_SWIN_BLOCKS                                                                            \
+    PATCHES("patch_embed.proj", "patch_embed.norm"), OUR_SWIN_BLOCK("layers.0.blocks.#"),          \
+        OUR_SWIN_BLOCK("layers.1.blocks.#"), OUR_SWIN_BLOCK("layers.2.blocks.#"),                  \
+        OUR_SWIN_BLOCK("layers.3.blocks.#"), BOTH("norm", "norm")
+#define OUR_SWIN_NAMES                                                                             \
+    OUR_SWIN_BLOCKS, DOWNSAMPLE("layers.0.downsample", "layers.0.downsample"),                     \
+        DOWNSAMPLE("layers.1.downsample", "layers.1.downsample"),                                  \
+        DOWNSAMPLE("layers.2.downsample", "layers.2.downsample")
+
+static const tsr_name_rule ibot_swin[] = {
+    OUR_SWIN_NAMES,
+    {"masked_embed", "masked_embed", 0, 0},
+};
+
+/* Masks of the shifted windows tell their files from iBOT's. */
+static const tsr_name_rule swin[] = {
+    OUR_SWIN_NAMES,
+    {NULL, "layers.0.blocks.#.attn_mask", 0, 0},
+    {NULL, "layers.1.blocks.#.attn_mask", 0, 0},
+    {NULL, "layers.2.blocks.#.attn_mask", 0, 0},
+};
+
+/* A stage begins with what the one before it ends with. */
+static const tsr_name_rule timm_swin[] = {
+    OUR_SWIN_BLOCKS,
+    DOWNSAMPLE("layers.0.downsample", "layers.1.downsample"),
+    DOWNSAMPLE("layers.1.downsample", "layers.2.downsample"),
+    DOWNSAMPLE("layers.2.downsample", "layers.3.downsample"),
+};
+
+#define TORCHVISION_SWIN_BLOCK(ours, theirs) SWIN_BLOCK(ours, theirs, ".mlp.0", ".mlp.3")
+static const tsr_name_rule torchvision_swin[] = {
+    PATCHES("features.0.0", "features.0.2"),
+    TORCHVISION_SWIN_BLOCK("layers.0.blocks.#", "features.1.#"),
+    TORCHVISION_SWIN_BLOCK("layers.1.blocks.#", "features.3.#"),
+    TORCHVISION_SWIN_BLOCK("layers.2.blocks.#", "features.5.#"),
+    TORCHVISION_SWIN_BLOCK("layers.3.blocks.#", "features.7.#"),
+    DOWNSAMPLE("layers.0.downsample", "features.2"),
+    DOWNSAMPLE("layers.1.downsample", "features.4"),
+    DOWNSAMPLE("layers.2.downsample", "features.6"),
+    BOTH("norm", "norm"),
+};
+
+#define HUGGINGFACE_SWIN_ENDS                                                                      \
+    PATCHES("embeddings.patch_embeddings.projection", "embeddings.norm"),                          \
+        {"masked_embed", "embeddings.mask_token", 0, 0},                                           \
+        DOWNSAMPLE("layers.0.downsample", "encoder.layers.0.downsample"),                          \
+        DOWNSAMPLE("layers.1.downsample", "encoder.layers.1.downsample"),                          \
+        DOWNSAMPLE("layers.2.downsample", "encoder.layers.2.downsample"),                          \
+        BOTH("norm", "layernorm")
+#define HUGGINGFACE_SWIN_BLOCK(ours, theirs, q, k, v, proj, table, fc1, fc2)                       \
+    BOTH(ours ".norm1", theirs ".layernorm_before"), PART(ours ".attn.qkv", theirs q, 1, 3),       \
+        PART(ours ".attn.qkv", theirs k, 2, 3), PART(ours ".attn.qkv", theirs v, 3, 3),            \
+        RELATIVE(ours ".attn", theirs table), BOTH(ours ".attn.proj", theirs proj),                \
+        BOTH(ours ".norm2", theirs ".layernorm_after"), BOTH(ours ".mlp.fc1", theirs fc1),         \
+        BOTH(ours ".mlp.fc2", theirs fc2)
+#define HUGGINGFACE_SWIN_FILE(stage)                                                               \
+    HUGGINGFACE_SWIN_BLOCK("layers." stage ".blocks.#", "encoder.layers." stage ".blocks.#",       \
+                           ".attention.self.query", ".attention.self.key",                         \
+                           ".attention.self.value", ".attention.output.dense", ".attention.self",  \
+                           ".intermediate.dense", ".output.dense")
+#define HUGGINGFACE_SWIN_5(stage)                                                                  \
+    HUGGINGFACE_SWIN_BLOCK("layers." stage ".blocks.#", "encoder.layers." stage ".blocks.#",       \
+                           ".attention.q_proj", ".attention.k_proj", ".attention.v_proj",          \
+                           ".attention.o_proj", ".attention.relative_position_bias", ".mlp.fc1",   \
+                           ".mlp.fc2")
+
+static const tsr_name_rule huggingface_swin[] = {
+    HUGGINGFACE_SWIN_ENDS,      HUGGINGFACE_SWIN_FILE("0"), HUGGINGFACE_SWIN_FILE("1"),
+    HUGGINGFACE_SWIN_FILE("2"), HUGGINGFACE_SWIN_FILE("3"),
+};
+static const tsr_name_rule huggingface_swin_5[] = {
+    HUGGINGFACE_SWIN_ENDS,   HUGGINGFACE_SWIN_5("0"), HUGGINGFACE_SWIN_5("1"),
+    HUGGINGFACE_SWIN_5("2"), HUGGINGFACE_SWIN_5("3"),
+};
+
+#define VIT(name, about, eps, position, table)                                                     \
+    {                                                                                              \
+        name, about, "vit", eps, TSR_POSITION_##position, table, sizeof table / sizeof *table      \
+    }
+#define SWIN(name, about, eps, table)                                                              \
+    {                                                                                              \
+        name, about, "swin", eps, TSR_POSITION_OFFSET, table, sizeof table / sizeof *table         \
+    }
+
+/* Where two know as many names of a file, the first is taken. */
 static const tsr_name_map maps[] = {
-    {"ibot", "the authors' iBOT and DINO, timm's ViT and DeiT", 1e-6, TSR_POSITION_OFFSET,
-     RULES(ibot)},
-    {"timm", "timm with LayerScale or registers", 1e-6, TSR_POSITION_ANTIALIAS, RULES(timm)},
-    {"dinov2", "the authors' DINOv2", 1e-6, TSR_POSITION_OFFSET, RULES(dinov2)},
-    {"huggingface-vit", "transformers' ViT and DeiT", 1e-12, TSR_POSITION_SIZE,
-     RULES(huggingface_vit)},
-    {"huggingface-vit-5", "transformers' ViT, names of version 5", 1e-12, TSR_POSITION_SIZE,
-     RULES(huggingface_vit_5)},
-    {"huggingface-dinov2", "transformers' DINOv2", 1e-6, TSR_POSITION_SIZE,
-     RULES(huggingface_dinov2)},
-    {"huggingface-dinov2-5", "transformers' DINOv2, names of version 5", 1e-6, TSR_POSITION_SIZE,
-     RULES(huggingface_dinov2_5)},
-    {"huggingface-beit", "transformers' BEiT", 1e-12, TSR_POSITION_SIZE, RULES(huggingface_beit)},
-    {"huggingface-beit-5", "transformers' BEiT, names of version 5", 1e-12, TSR_POSITION_SIZE,
-     RULES(huggingface_beit_5)},
-    {"torchvision", "torchvision's vit_b_16 and its like", 1e-6, TSR_POSITION_SIZE,
-     RULES(torchvision)},
+    VIT("ibot", "the authors' iBOT and DINO, timm's ViT and DeiT", 1e-6, OFFSET, ibot),
+    VIT("timm", "timm with LayerScale or registers", 1e-6, ANTIALIAS, timm),
+    VIT("dinov2", "the authors' DINOv2", 1e-6, OFFSET, dinov2),
+    VIT("beit", "the authors' BEiT, timm's BEiT", 1e-6, SIZE, beit),
+    VIT("huggingface-vit", "transformers' ViT and DeiT", 1e-12, SIZE, huggingface_vit),
+    VIT("huggingface-vit-5", "transformers' ViT, names of version 5", 1e-12, SIZE,
+        huggingface_vit_5),
+    VIT("huggingface-dinov2", "transformers' DINOv2", 1e-6, SIZE, huggingface_dinov2),
+    VIT("huggingface-dinov2-5", "transformers' DINOv2, names of version 5", 1e-6, SIZE,
+        huggingface_dinov2_5),
+    VIT("huggingface-beit", "transformers' BEiT", 1e-12, SIZE, huggingface_beit),
+    VIT("huggingface-beit-5", "transformers' BEiT, names of version 5", 1e-12, SIZE,
+        huggingface_beit_5),
+    VIT("torchvision", "torchvision's vit_b_16 and its like", 1e-6, SIZE, torchvision),
+    SWIN("ibot-swin", "the authors' iBOT with Swin", 1e-6, ibot_swin),
+    SWIN("swin", "the authors' Swin, timm's before 0.9", 1e-5, swin),
+    SWIN("timm-swin", "timm's Swin", 1e-5, timm_swin),
+    SWIN("huggingface-swin", "transformers' Swin", 1e-5, huggingface_swin),
+    SWIN("huggingface-swin-5", "transformers' Swin, names of version 5", 1e-5, huggingface_swin_5),
+    SWIN("torchvision-swin", "torchvision's swin_t and its like", 1e-5, torchvision_swin),
 };
 
 const tsr_name_map *tsr_name_maps(int *n)
@@ -220,7 +348,8 @@ const tsr_name_rule *tsr_name_to_ours(const tsr_name_map *map, const char *their
     for (int i = 0; i < map->n; i++) {
         const tsr_name_rule *r = &map->rules[i];
         if (r->theirs == NULL || !matches(r->theirs, theirs, block)) continue;
-        fill(r->ours, block, name);
+        name[0] = '\0';
+        if (r->ours != NULL) fill(r->ours, block, name);
         return r;
     }
     return NULL;
@@ -232,7 +361,7 @@ const tsr_name_rule *tsr_name_to_theirs(const tsr_name_map *map, const char *our
     char block[8];
     for (int i = 0; i < map->n; i++) {
         const tsr_name_rule *r = &map->rules[i];
-        if (!matches(r->ours, ours, block) || k-- > 0) continue;
+        if (r->ours == NULL || !matches(r->ours, ours, block) || k-- > 0) continue;
         name[0] = '\0';
         if (r->theirs != NULL) fill(r->theirs, block, name);
         return r;

@@ -1,4 +1,4 @@
-/* A vision transformer under another program's names: the tables of names.c, read from our side. */
+/* A backbone under another program's names: the tables of names.c, read from our side. */
 #include "serialization/serialization.h"
 
 #include <inttypes.h>
@@ -33,6 +33,32 @@ static bool add(tsr_named_list *list, const char *name, tsr_tensor *t)
     return at->name != NULL && t != NULL;
 }
 
+static bool begins_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* Masks are for training, and indices follow from the shape: which programs have them, in our shape? */
+static bool wants(const tsr_name_map *map, const char *name)
+{
+    if (map == NULL) return true;
+    if (strcmp(name, "masked_embed") == 0)
+        return begins_with(map->name, "ibot") || begins_with(map->name, "huggingface-dinov2");
+    if (strstr(name, "relative_position_index") != NULL)
+        return begins_with(map->name, "ibot") || strcmp(map->name, "swin") == 0 ||
+               strcmp(map->name, "torchvision-swin") == 0;
+    return true;
+}
+
+/* torchvision's index is flat. */
+static tsr_tensor *in_their_shape(const tsr_name_map *map, const tsr_module_entry *e)
+{
+    tsr_tensor *t = tsr_detach(e->tensor);
+    bool flat =
+        begins_with(map->name, "torchvision") && strstr(e->name, "relative_position_index") != NULL;
+    return flat ? tsr_flatten(t, 0, 1) : t;
+}
+
 /* All rules of one name, the first of each part. */
 static bool add_all(tsr_named_list *list, const tsr_name_map *map, const tsr_module_entry *e)
 {
@@ -42,7 +68,7 @@ static bool add_all(tsr_named_list *list, const tsr_name_map *map, const tsr_mod
     for (int k = 0; (rule = tsr_name_to_theirs(map, e->name, k, name)) != NULL; k++) {
         if ((done & (1u << rule->part)) != 0) continue; /* of another version */
         done |= 1u << rule->part;
-        tsr_tensor *t = part_of(tsr_detach(e->tensor), rule->part, rule->of);
+        tsr_tensor *t = part_of(in_their_shape(map, e), rule->part, rule->of);
         if (rule->theirs != NULL) {
             if (!add(list, name, t)) return false;
         } else if (!is_zero(t)) {
@@ -59,14 +85,13 @@ static bool add_all(tsr_named_list *list, const tsr_name_map *map, const tsr_mod
     return false;
 }
 
-/* Masks are for training; which programs have that parameter, in our shape? */
-static bool wants_mask_token(const tsr_name_map *map)
-{
-    return strcmp(map->name, "ibot") == 0 || strncmp(map->name, "huggingface-dinov2", 18) == 0;
-}
-
 tsr_named_list *tsr_name_map_export(const tsr_name_map *map, const tsr_module *m)
 {
+    if (map != NULL && strcmp(map->network, m->name) != 0) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "export: the names of %s are for a %s, and this is a %s",
+                 map->name, map->network, m->name);
+        return NULL;
+    }
     tsr_module_list *state = tsr_module_state(m);
     tsr_named_list *list = calloc(1, sizeof *list);
     if (list != NULL && state != NULL) {
@@ -78,8 +103,7 @@ tsr_named_list *tsr_name_map_export(const tsr_name_map *map, const tsr_module *m
     tsr_scope scope = tsr_scope_open();
     bool was = tsr_recording_set(false), ok = tsr_status_get() == TSR_STATUS_OK;
     for (int64_t i = 0; ok && i < state->n; i++) {
-        bool mask = strcmp(state->at[i].name, "masked_embed") == 0;
-        if (map != NULL && mask && !wants_mask_token(map)) continue;
+        if (!wants(map, state->at[i].name)) continue;
         ok = map != NULL ? add_all(list, map, &state->at[i])
                          : add(list, state->at[i].name, state->at[i].tensor);
     }
@@ -109,11 +133,13 @@ struct kind {
     const char *type, *model;
 };
 
-static struct kind kind_of(const tsr_name_map *map, const tsr_vit_config *c)
+static struct kind kind_of(const tsr_name_map *map, const tsr_backbone *m)
 {
-    if (strncmp(map->name, "huggingface-beit", 16) == 0) return (struct kind){"beit", "BeitModel"};
-    if (strncmp(map->name, "huggingface-dinov2", 18) != 0) return (struct kind){"vit", "ViTModel"};
-    if (c->registers == 0) return (struct kind){"dinov2", "Dinov2Model"};
+    if (strcmp(map->network, "swin") == 0) return (struct kind){"swin", "SwinModel"};
+    if (begins_with(map->name, "huggingface-beit")) return (struct kind){"beit", "BeitModel"};
+    if (!begins_with(map->name, "huggingface-dinov2")) return (struct kind){"vit", "ViTModel"};
+    if (((const tsr_vit *)m)->register_tokens == NULL)
+        return (struct kind){"dinov2", "Dinov2Model"};
     return (struct kind){"dinov2_with_registers", "Dinov2WithRegistersModel"};
 }
 
@@ -124,49 +150,87 @@ static void set(json_t *o, const char *key, json_t *value)
     }
 }
 
-static json_t *describe(const tsr_name_map *map, const tsr_vit_config *c)
+/* A number, as an integer where it is one: some of their types want that. */
+static json_t *number(double x)
 {
-    struct kind kind = kind_of(map, c);
-    double hidden = (double)c->dim * c->mlp_ratio, scale = c->layer_scale;
-    json_t *o = json_object();
-    set(o, "architectures", json_pack("[s]", kind.model));
-    set(o, "model_type", json_string(kind.type));
+    return x == floor(x) ? json_integer((json_int_t)x) : json_real(x);
+}
+
+static void describe_common(json_t *o, int64_t patch, int64_t channels, double eps, bool qkv_bias)
+{
+    set(o, "patch_size", json_integer(patch));
+    set(o, "num_channels", json_integer(channels));
+    set(o, "layer_norm_eps", json_real(eps));
+    set(o, "qkv_bias", json_boolean(qkv_bias));
+    set(o, "hidden_act", json_string("gelu"));
+}
+
+static void describe_swin(json_t *o, const tsr_swin_config *c)
+{
+    json_t *depths = json_array(), *heads = json_array();
+    for (int s = 0; s < c->stages; s++) {
+        json_array_append_new(depths, json_integer(c->depths[s]));
+        json_array_append_new(heads, json_integer(c->heads[s]));
+    }
+    set(o, "embed_dim", json_integer(c->dim));
+    set(o, "depths", depths);
+    set(o, "num_heads", heads);
+    set(o, "window_size", json_integer(c->window));
+    set(o, "mlp_ratio", number(c->mlp_ratio));
+    set(o, "use_absolute_embeddings", json_false());
+    set(o, "drop_path_rate", json_real(0.0));
+    set(o, "hidden_dropout_prob", json_real(0.0));
+    set(o, "attention_probs_dropout_prob", json_real(0.0));
+}
+
+static void describe_dinov2(json_t *o, const tsr_vit_config *c)
+{
+    /* Gated MLPs have two thirds of what this ratio says, rounded up to a multiple of 8. */
+    set(o, "mlp_ratio", number(c->gated ? 1.5 * c->mlp_ratio : c->mlp_ratio));
+    set(o, "use_swiglu_ffn", json_boolean(c->gated));
+    set(o, "layerscale_value", json_real(c->layer_scale > 0.0 ? c->layer_scale : 1.0));
+    set(o, "use_mask_token", json_boolean(c->masked));
+    if (c->registers > 0) set(o, "num_register_tokens", json_integer(c->registers));
+}
+
+static void describe_vit(json_t *o, const char *type, const tsr_vit_config *c)
+{
     set(o, "hidden_size", json_integer(c->dim));
     set(o, "num_hidden_layers", json_integer(c->depth));
     set(o, "num_attention_heads", json_integer(c->heads));
-    set(o, "image_size", json_integer(c->image_size));
-    set(o, "patch_size", json_integer(c->patch_size));
-    set(o, "num_channels", json_integer(c->channels));
-    set(o, "layer_norm_eps", json_real(c->eps));
-    set(o, "hidden_act", json_string("gelu"));
-    set(o, "qkv_bias", json_boolean(c->qkv_bias));
-    if (strncmp(kind.type, "dinov2", 6) == 0) {
-        /* Gated MLPs have two thirds of what this ratio says, rounded up to a multiple of 8. */
-        double ratio = c->gated ? 1.5 * c->mlp_ratio : c->mlp_ratio;
-        bool whole = ratio == floor(ratio); /* they want an integer */
-        set(o, "mlp_ratio", whole ? json_integer((json_int_t)ratio) : json_real(ratio));
-        set(o, "use_swiglu_ffn", json_boolean(c->gated));
-        set(o, "layerscale_value", json_real(scale > 0.0 ? scale : 1.0));
-        set(o, "use_mask_token", json_boolean(c->masked));
-        if (c->registers > 0) set(o, "num_register_tokens", json_integer(c->registers));
-        return o;
+    if (begins_with(type, "dinov2")) {
+        describe_dinov2(o, c);
+        return;
     }
-    set(o, "intermediate_size", json_integer((json_int_t)hidden));
+    set(o, "intermediate_size", json_integer((json_int_t)((double)c->dim * c->mlp_ratio)));
     set(o, "hidden_dropout_prob", json_real(0.0));
     set(o, "attention_probs_dropout_prob", json_real(0.0));
-    if (strcmp(kind.type, "beit") == 0) {
-        set(o, "use_absolute_position_embeddings", json_true());
-        set(o, "use_relative_position_bias", json_false());
-        set(o, "use_mean_pooling", json_boolean(c->mean_pooling));
-        set(o, "layer_scale_init_value", json_real(scale));
-    }
-    return o;
+    if (strcmp(type, "beit") != 0) return;
+    set(o, "use_absolute_position_embeddings", json_boolean(!c->no_position));
+    set(o, "use_relative_position_bias", json_boolean(c->relative == TSR_VIT_RELATIVE_BLOCKS));
+    set(o, "use_shared_relative_position_bias",
+        json_boolean(c->relative == TSR_VIT_RELATIVE_SHARED));
+    set(o, "use_mean_pooling", json_boolean(c->mean_pooling));
+    set(o, "layer_scale_init_value", json_real(c->layer_scale));
 }
 
-char *tsr_name_map_config(const tsr_name_map *map, const tsr_vit_config *config)
+char *tsr_name_map_config(const tsr_name_map *map, const tsr_backbone *m)
 {
-    if (strncmp(map->name, "huggingface-", 12) != 0) return NULL;
-    json_t *o = describe(map, config);
+    if (!begins_with(map->name, "huggingface-")) return NULL;
+    struct kind kind = kind_of(map, m);
+    json_t *o = json_object();
+    set(o, "architectures", json_pack("[s]", kind.model));
+    set(o, "model_type", json_string(kind.type));
+    if (strcmp(kind.type, "swin") == 0) {
+        const tsr_swin_config *c = &((const tsr_swin *)m)->config;
+        describe_swin(o, c);
+        describe_common(o, c->patch_size, c->channels, c->eps, c->qkv_bias);
+    } else {
+        const tsr_vit_config *c = &((const tsr_vit *)m)->config;
+        describe_vit(o, kind.type, c);
+        describe_common(o, c->patch_size, c->channels, c->eps, c->qkv_bias);
+    }
+    set(o, "image_size", json_integer(m->image_size));
     char *text = json_dumps(o, JSON_INDENT(2));
     json_decref(o);
     if (text == NULL) tsr_fail(TSR_STATUS_MEMORY, "export: out of memory");

@@ -1145,7 +1145,9 @@ static void export(const char *path, const request *r, tsr_onnx_graph *g, runs *
     for (size_t i = 0; i < g->n_tensors; i++) report->weight_bytes += g->tensors[i]->raw_data.len;
     report->nodes = (int)g->n_nodes;
     report->initializers = (int)g->n_tensors;
-    report->external = r->options->external || report->weight_bytes > single_file_bytes;
+    uint64_t most = r->options->single_file_bytes;
+    if (most == 0) most = single_file_bytes;
+    report->external = r->options->external || report->weight_bytes > most;
     if (report->external && write_external(g, path) != TSR_STATUS_OK) return;
     write_model(path, model);
 }

@@ -214,8 +214,9 @@ TSR_API tsr_status tsr_checkpoint_prune(const char *directory, int keep);
 /* ------------------------------------------------------------------ weights from anywhere --------------------------- */
 
 /*
- * Named tensors of a PyTorch file (.pth, .pt: what torch.save() writes, also before 1.6), a safetensors file, or a
- * Tessera checkpoint: which one, the content says. docs/weights.md tells what is read of PyTorch's pickles and what is refused.
+ * Named tensors of a PyTorch file (.pth, .pt: what torch.save() writes, also before 1.6), a safetensors file, a Tessera
+ * checkpoint, or the initializers of an ONNX model: which one, the content says. docs/weights.md tells what is read of
+ * PyTorch's pickles and what is refused.
  */
 typedef struct tsr_weights tsr_weights;
 
@@ -225,7 +226,7 @@ TSR_API tsr_weights *tsr_weights_open_memory(const void *data,
                                              size_t bytes); /* data must outlive the result */
 TSR_API void tsr_weights_close(tsr_weights **w);
 
-/* "PyTorch", "safetensors" or "Tessera checkpoint". */
+/* "PyTorch", "safetensors", "Tessera checkpoint" or "ONNX". */
 TSR_API const char *tsr_weights_format(const tsr_weights *w);
 TSR_API int64_t tsr_weights_count(const tsr_weights *w);
 /* Names; those of containers in a PyTorch file joined by dots: "teacher.backbone.norm.weight". NULL when out of range. */
@@ -238,9 +239,10 @@ TSR_API tsr_tensor *tsr_weights_tensor(tsr_weights *w, int64_t i);
 /* ------------------------------------------------------------------ other programs' names --------------------------- */
 
 /*
- * How another program calls the parameters of tsr_vit. '#' in both names is the number of a block. part 0: the same tensor;
- * else theirs is part 1 .. of of our rows (query, key, value). theirs NULL: they have none, and it counts as zeros.
- * A name of ours may have several rules: one of each part, or one for each version of the program.
+ * How another program calls the parameters of a backbone. '#' in both names is the number of a block. part 0: the same
+ * tensor; else theirs is part 1 .. of of our rows (query, key, value). theirs NULL: they have none, and it counts as zeros.
+ * ours NULL: we have none, since the network's shape says it. A name of ours may have several rules: one of each part, or
+ * one for each version of the program.
  */
 typedef struct tsr_name_rule {
     const char *ours, *theirs;
@@ -250,8 +252,9 @@ typedef struct tsr_name_rule {
 typedef struct tsr_name_map {
     const char *name;      /* "timm" */
     const char *about;     /* "PyTorch Image Models: ViT, DeiT" */
+    const char *network;   /* "vit" or "swin": whose parameters; the name of such a module */
     double eps;            /* of its layer norms */
-    tsr_position position; /* of a network without registers */
+    tsr_position position; /* of a vit without registers */
     const tsr_name_rule *rules;
     int n;
 } tsr_name_map;
@@ -268,9 +271,10 @@ TSR_API const tsr_name_rule *tsr_name_to_ours(const tsr_name_map *map, const cha
 TSR_API const tsr_name_rule *tsr_name_to_theirs(const tsr_name_map *map, const char *ours, int k,
                                                 char name[TSR_NAME_BYTES]);
 
-/* A network's state under a program's names (map NULL: ours); views of it. NULL on failure: ARGUMENT where a tensor has no name
- * there, or where the program leaves out one that is not 0. masked_embed, which only training needs, is left out where
- * they have none. Hold it no longer than the network. */
+/* A network's state under a program's names (map NULL: ours); views of it. NULL on failure: ARGUMENT where the map is for
+ * another network, a tensor has no name there, or the program leaves out one that is not 0. masked_embed, which only training
+ * needs, and relative_position_index, which follows from the shape, are left out where they have none. Hold it no longer
+ * than the network. */
 typedef struct tsr_named_list {
     tsr_named_tensor *at;
     int64_t n;
@@ -278,8 +282,8 @@ typedef struct tsr_named_list {
 
 TSR_API tsr_named_list *tsr_name_map_export(const tsr_name_map *map, const tsr_module *m);
 TSR_API void tsr_named_list_free(tsr_named_list **list);
-/* For transformers' names: the config.json that goes with them, to be freed; else NULL. */
-TSR_API char *tsr_name_map_config(const tsr_name_map *map, const tsr_vit_config *config);
+/* For transformers' names: the config.json that goes with them, to be freed; else NULL. m is what the map is for. */
+TSR_API char *tsr_name_map_config(const tsr_name_map *map, const tsr_backbone *m);
 
 /*
  * Writes n tensors (any strides) as PyTorch's torch.save() of an OrderedDict does: torch.load() reads it, with weights_only
@@ -293,8 +297,8 @@ typedef struct tsr_import_options {
     const char
         *prefix;     /* of the network's names in the file; NULL: found, teacher's before others */
     const char *map; /* a tsr_name_map's name; NULL: the one that fits best */
-    int64_t heads;   /* 0: dim / 64 */
-    int64_t image_size; /* the position embedding is resized to it; 0: as it is */
+    int64_t heads;   /* 0: what tables of relative positions say; without any dim / 64 */
+    int64_t image_size; /* positions are resized to it; 0: as it is */
 } tsr_import_options;
 
 typedef enum tsr_import_kind {
@@ -312,9 +316,10 @@ typedef struct tsr_import_line {
 } tsr_import_line;
 
 typedef struct tsr_import {
-    tsr_vit *vit;
+    tsr_backbone *backbone; /* a tsr_vit or a tsr_swin: map->network */
     const tsr_name_map *map;
     char *prefix;
+    int64_t grid;      /* a vit: patches a side of the file's positions */
     int64_t elsewhere; /* tensors of the file that are not under the prefix */
     tsr_import_line *lines;
     int64_t n;
@@ -322,10 +327,12 @@ typedef struct tsr_import {
 } tsr_import;
 
 /*
- * A vision transformer from the tensors of a file: size, depth, patches, pictures, registers, LayerScale, biases, pooling
- * and whether MLPs are gated are what the tensors say. NULL on failure: ARGUMENT: no vision transformer in it, several (the
- * message lists their prefixes), one that tsr_vit cannot run (distillation tokens, relative position biases, ...), or a
- * tensor of another shape; and what tsr_weights_tensor() says.
+ * A vision transformer or a Swin from the tensors of a file: size, depth, patches, pictures, windows, registers, LayerScale,
+ * biases, relative positions, pooling and whether MLPs are gated are what the tensors say. A Swin's
+ * pictures, unless masks of shifted windows tell their size, are such that its last stage is one window. relative_position_index has no line where it is missing; a
+ * file's own must be what the shape says. NULL on failure: ARGUMENT: no such network in it, several (the message lists their
+ * prefixes), one that cannot be run here (distillation tokens, Swin V2, ...), or a tensor of another shape; and what
+ * tsr_weights_tensor() says.
  */
 TSR_API tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options);
 TSR_API void tsr_import_free(tsr_import **import);
@@ -348,7 +355,8 @@ typedef struct tsr_onnx_options {
     const tsr_module *module; /* initializers get the names of its parameters and buffers */
     const tsr_safetensors_pair *metadata;
     int64_t n_metadata;
-    bool external;    /* weights beside the model in path + ".data", as beyond 2 GB in any case */
+    bool external;              /* weights beside the model in path + ".data", */
+    uint64_t single_file_bytes; /* as in any case where they are more than this; 0: 2 GB */
     double tolerance; /* on the largest difference, as a part of the largest value; 0: 1e-4 */
 } tsr_onnx_options;
 

@@ -86,9 +86,21 @@ static int64_t describe(const request *r, int size, tsr_safetensors_pair pairs[P
     return n;
 }
 
+/* Relative positions are constants of the graph, made for the places of one size. */
+static bool takes_any_size(const tsr_backbone *m)
+{
+    return is(m->module.name, "vit") &&
+           ((const tsr_vit *)m)->config.relative == TSR_VIT_RELATIVE_NONE;
+}
+
 static tsr_status export_onnx(const request *r)
 {
     const tsr_backbone *m = r->frozen.backbone;
+    if (r->any_size && !takes_any_size(m)) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "--dynamic-size: this network has relative positions, which a graph holds "
+                        "for one size; leave it out and give --size");
+    }
     int64_t size = r->frozen.size > 0 ? r->frozen.size : m->image_size, step = m->token_size;
     tsr_onnx_input in = {.name = "images", .dynamic = {{"batch", 0}}};
     if (r->any_size) {
@@ -145,11 +157,6 @@ static tsr_status export_weights(const request *r)
                         "--names: got \"%.60s\"; tessera export --help lists what there is",
                         r->names);
     }
-    bool vit = is(m->module.name, "vit");
-    if (map != NULL && !vit) {
-        return tsr_fail(TSR_STATUS_ARGUMENT, "--names: %s is of a vit, and this is a %s", map->name,
-                        m->module.name);
-    }
     tsr_named_list *list = tsr_name_map_export(map, &m->module);
     tsr_status status = tsr_status_get();
     if (list != NULL) {
@@ -162,9 +169,7 @@ static tsr_status export_weights(const request *r)
                map != NULL ? map->about : "Tessera, which are the iBOT authors'");
     }
     tsr_named_list_free(&list);
-    char *config = status == TSR_STATUS_OK && map != NULL
-                       ? tsr_name_map_config(map, &((const tsr_vit *)m)->config)
-                       : NULL;
+    char *config = status == TSR_STATUS_OK && map != NULL ? tsr_name_map_config(map, m) : NULL;
     if (config != NULL) status = write_config(r->out, config);
     free(config);
     return status != TSR_STATUS_OK ? status : tsr_status_get();

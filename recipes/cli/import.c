@@ -35,20 +35,22 @@ static tsr_status parse_allow(const char *text, bool allowed[4])
 static void print_line(const tsr_import *m, const tsr_import_line *line)
 {
     char from[TSR_SHAPE_TEXT], to[TSR_SHAPE_TEXT];
-    int64_t patch = m->vit->config.patch_size, side = m->vit->config.image_size / patch;
     printf("  %-8s %s", kinds[line->kind],
            line->kind == TSR_IMPORT_MISSING ? line->ours : line->theirs);
     switch (line->kind) {
-    case TSR_IMPORT_LOADED:
-        printf(" %s\n", tsr_shape_text(line->to, to));
-        break;
     case TSR_IMPORT_RESIZED:
-        printf(" %s -> %s (%" PRId64 "x%" PRId64 " patches)\n", tsr_shape_text(line->from, from),
-               tsr_shape_text(line->to, to), side, side);
+        printf(" %s -> %s", tsr_shape_text(line->from, from), tsr_shape_text(line->to, to));
+        if (m->grid > 0) {
+            int64_t side = m->backbone->image_size / m->backbone->token_size;
+            printf(" (%" PRId64 "x%" PRId64 " patches to %" PRId64 "x%" PRId64 ")", m->grid,
+                   m->grid, side, side);
+        }
+        printf("\n");
         break;
     case TSR_IMPORT_UNUSED:
         printf(" %s\n", tsr_shape_text(line->from, from));
         break;
+    case TSR_IMPORT_LOADED:
     case TSR_IMPORT_MISSING:
         printf(" %s\n", tsr_shape_text(line->to, to));
         break;
@@ -57,24 +59,44 @@ static void print_line(const tsr_import *m, const tsr_import_line *line)
 
 static const char *const positions[] = {"by scale with an offset", "by size",
                                         "by size with antialias"};
+static const char *const relative[] = {"none", "of each block", "shared"};
+
+static bool is_swin(const tsr_import *m)
+{
+    return strcmp(m->map->network, "swin") == 0;
+}
+
+/* What one line does not say. */
+static void print_network(const tsr_import *m)
+{
+    char text[TSR_BACKBONE_TEXT];
+    tsr_backbone_describe(m->backbone, text);
+    printf("%s: %s, %.1f M parameters\n", m->map->network, text,
+           (double)tsr_module_count(&m->backbone->module) / 1e6);
+    if (is_swin(m)) {
+        const tsr_swin_config *c = &((const tsr_swin *)m->backbone)->config;
+        printf("MLP ratio: %g, qkv bias: %s, mask token: %s, eps %g\n", c->mlp_ratio,
+               c->qkv_bias ? "yes" : "no", c->masked ? "yes" : "no", c->eps);
+        return;
+    }
+    const tsr_vit_config *c = &((const tsr_vit *)m->backbone)->config;
+    printf("MLP ratio: %g%s, registers: %" PRId64
+           ", qkv bias: %s, LayerScale: %s, pooling: %s, mask token: %s, eps %g\n"
+           "positions: %s, relative positions: %s\n",
+           c->mlp_ratio, c->gated ? " (SwiGLU)" : "", c->registers, c->qkv_bias ? "yes" : "no",
+           c->layer_scale > 0.0 ? "yes" : "no", c->mean_pooling ? "mean" : "class token",
+           c->masked ? "yes" : "no", c->eps, c->no_position ? "none" : positions[c->position],
+           relative[c->relative]);
+}
 
 static void print_report(const tsr_import *m, const char *file, const tsr_weights *w)
 {
-    const tsr_vit_config *c = &m->vit->config;
     printf("%s: %s, %" PRId64 " tensors, names of %s\n", file, tsr_weights_format(w),
            tsr_weights_count(w), m->map->about);
     if (m->elsewhere > 0) {
         printf("of them under \"%s\"; left out: %" PRId64 " others\n", m->prefix, m->elsewhere);
     }
-    printf("dim %" PRId64 ", depth %" PRId64 ", heads %" PRId64
-           ", MLP ratio %g%s, patches of %" PRId64 " in %" PRId64 " pixels, %.1f M parameters\n"
-           "registers: %" PRId64
-           ", qkv bias: %s, LayerScale: %s, pooling: %s, mask token: %s, eps %g, positions %s\n",
-           c->dim, c->depth, c->heads, c->mlp_ratio, c->gated ? " (SwiGLU)" : "", c->patch_size,
-           c->image_size, (double)tsr_module_count(&m->vit->module) / 1e6, c->registers,
-           c->qkv_bias ? "yes" : "no", c->layer_scale > 0.0 ? "yes" : "no",
-           c->mean_pooling ? "mean" : "class token", c->masked ? "yes" : "no", c->eps,
-           positions[c->position]);
+    print_network(m);
     for (int64_t i = 0; i < m->n; i++) print_line(m, &m->lines[i]);
     for (int k = 0; k < 4; k++) printf("%s%s %" PRId64, k > 0 ? ", " : "", kinds[k], m->counts[k]);
     printf("\n");
@@ -95,29 +117,68 @@ static tsr_status check_counts(const tsr_import *m, const bool allowed[4])
     return TSR_STATUS_OK;
 }
 
+/* The options of a run that say what network it is. */
+static tsr_status set_swin(const tsr_swin_config *c, const tsr_option *model,
+                           tsr_train_options *train)
+{
+    bool plain = c->stages == 4 && c->depths[0] == 2 && c->depths[1] == 2 && c->depths[3] == 2;
+    for (int s = 1; s < c->stages && plain; s++) plain = c->heads[s] == c->heads[0] << s;
+    if (!plain) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "import: a Swin whose stages are not of 2, 2, n and 2 blocks with h, 2 h, "
+                        "4 h and 8 h heads");
+    }
+    train->window = c->window;
+    train->dim = c->dim;
+    train->depth = c->depths[2] + 6;
+    train->heads = c->heads[0];
+    train->mlp_ratio = c->mlp_ratio;
+    return tsr_option_set(model, train, "swin_tiny");
+}
+
+static tsr_status set_network(const tsr_import *m, const tsr_option *model,
+                              tsr_train_options *train)
+{
+    if (is_swin(m)) {
+        const tsr_swin_config *c = &((const tsr_swin *)m->backbone)->config;
+        train->image_size = c->image_size;
+        train->patch_size = c->patch_size;
+        return set_swin(c, model, train);
+    }
+    const tsr_vit_config *c = &((const tsr_vit *)m->backbone)->config;
+    train->image_size = c->image_size;
+    train->patch_size = c->patch_size;
+    train->dim = c->dim;
+    train->depth = c->depth;
+    train->heads = c->heads;
+    train->mlp_ratio = c->mlp_ratio;
+    return TSR_STATUS_OK;
+}
+
 /* As a run's checkpoint with a teacher's backbone alone: its options are what the commands look for. */
 static tsr_status write_checkpoint(const tsr_import *m, const char *file, const char *out)
 {
     int n;
     const tsr_option *table = tsr_train_option_table(&n);
-    const tsr_vit_config *c = &m->vit->config;
     tsr_train_options train;
-    if (tsr_options_default(table, n, &train) != TSR_STATUS_OK) return tsr_status_get();
-    train.image_size = c->image_size;
-    train.patch_size = c->patch_size;
-    train.dim = c->dim;
-    train.depth = c->depth;
-    train.heads = c->heads;
-    train.mlp_ratio = c->mlp_ratio;
-    static const char *const recorded[] = {"model", "image-size", "patch-size", "dim",
-                                           "depth", "heads",      "mlp-ratio"};
+    if (tsr_options_default(table, n, &train) != TSR_STATUS_OK ||
+        set_network(m, tsr_option_find(table, n, "model"), &train) != TSR_STATUS_OK) {
+        return tsr_status_get();
+    }
+    static const char *const recorded[] = {"model", "image-size", "patch-size", "window",
+                                           "dim",   "depth",      "heads",      "mlp-ratio"};
     tsr_checkpoint_writer *w = tsr_checkpoint_create(out);
     tsr_checkpoint_put_string(w, "recipe", "import");
     tsr_checkpoint_put_string(w, "feature", "teacher.backbone");
     tsr_checkpoint_put_string(w, "import.file", file);
     tsr_checkpoint_put_string(w, "import.names", m->map->name);
-    tsr_checkpoint_put_double(w, "backbone.eps", c->eps);
-    tsr_checkpoint_put_int(w, "backbone.position", c->position);
+    tsr_checkpoint_put_double(w, "backbone.eps",
+                              is_swin(m) ? ((const tsr_swin *)m->backbone)->config.eps
+                                         : ((const tsr_vit *)m->backbone)->config.eps);
+    if (!is_swin(m)) {
+        tsr_checkpoint_put_int(w, "backbone.position",
+                               ((const tsr_vit *)m->backbone)->config.position);
+    }
     for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++) {
         const tsr_option *o = tsr_option_find(table, n, recorded[i]);
         tsr_train_options read = train;
@@ -127,7 +188,7 @@ static tsr_status write_checkpoint(const tsr_import *m, const char *file, const 
         snprintf(key, sizeof key, "option.%s", o->name);
         tsr_checkpoint_put_string(w, key, text);
     }
-    tsr_module_list *state = tsr_module_state(&m->vit->module);
+    tsr_module_list *state = tsr_module_state(&m->backbone->module);
     for (int64_t i = 0; state != NULL && i < state->n; i++) {
         char name[256];
         snprintf(name, sizeof name, "teacher/backbone.%s", state->at[i].name);
@@ -167,11 +228,11 @@ static void describe(char *text, size_t bytes)
     const tsr_name_map *maps = tsr_name_maps(&n);
     size_t used = (size_t)snprintf(
         text, bytes,
-        "Makes a checkpoint of a vision transformer that another program trained, for knn, linear,\n"
-        "features, attention and inspect. FILE is a PyTorch file (.pth, .pt), a safetensors file or\n"
-        "a checkpoint; its content says which. What network it is, the tensors say. All tensors are\n"
-        "listed; those left over or lacking are an error unless --allow names them. Nothing in FILE\n"
-        "is executed (docs/weights.md). Names that are known:\n");
+        "Makes a checkpoint of a vision transformer or Swin that another program trained, for knn,\n"
+        "linear, features, attention and inspect. FILE is a PyTorch file (.pth, .pt), a safetensors\n"
+        "file, a checkpoint or an ONNX model; its content says which. What network it is, the\n"
+        "tensors say. All tensors are listed; those left over or lacking are an error unless --allow\n"
+        "names them. Nothing in FILE is executed (docs/weights.md). Names that are known:\n");
     for (int i = 0; i < n && used < bytes; i++) {
         used += (size_t)snprintf(text + used, bytes - used, "  %-22s %s%s", maps[i].name,
                                  maps[i].about, i + 1 < n ? "\n" : "");
@@ -187,9 +248,10 @@ int cli_import(int argc, char **argv)
         {"prefix", CLI_TEXT, &f.prefix, "TEXT",
          "which network: how its names begin; default: the only one, or the teacher's"},
         {"names", CLI_TEXT, &f.names, "MAP", "one of the above; default: what fits best"},
-        {"heads", CLI_INT, &f.heads, "N", "attention heads; default: dim / 64", 1, 256},
+        {"heads", CLI_INT, &f.heads, "N",
+         "attention heads of a vit; default: as its relative positions have, or dim / 64", 1, 256},
         {"image-size", CLI_INT, &f.image_size, "PIXELS",
-         "resize the position embedding to pictures of this side", 8, 4096},
+         "resize positions to pictures of this side", 8, 4096},
     };
     char description[2048];
     describe(description, sizeof description);

@@ -23,8 +23,19 @@ static bool knows(const tsr_name_map *map, const char *ours)
     return tsr_name_to_theirs(map, ours, 0, name) != NULL;
 }
 
+/* Random values but for what follows from the shape. */
+static void shake(tsr_backbone *m)
+{
+    tsr_module_list *state = tsr_module_state(&m->module);
+    for (int64_t i = 0; i < state->n; i++) {
+        if (state->at[i].init.kind == TSR_INIT_NOT) continue;
+        tsr_fill_normal(tsr_detach(state->at[i].tensor), tsr_rng_make(7, (uint32_t)i, 0, 1), 0, 1);
+    }
+    tsr_module_list_free(&state);
+}
+
 /* A small network with all that the map has names for. */
-static tsr_vit *make_vit_like(const tsr_name_map *map, tsr_vit_config more)
+static tsr_backbone *make_vit_like(const tsr_name_map *map, tsr_vit_config more)
 {
     tsr_vit_config c = {.image_size = 12,
                         .patch_size = 4,
@@ -38,26 +49,55 @@ static tsr_vit *make_vit_like(const tsr_name_map *map, tsr_vit_config more)
                         .eps = map->eps,
                         .masked = knows(map, "masked_embed"),
                         .layer_scale = knows(map, "blocks.0.gamma_1") ? 0.5 : 0.0,
-                        .mean_pooling = more.mean_pooling};
+                        .mean_pooling = more.mean_pooling,
+                        .relative = more.relative,
+                        .no_position = more.no_position};
     tsr_vit *vit = tsr_vit_new(&c);
     assert_non_null(vit);
-    tsr_module_list *state = tsr_module_state(&vit->module);
-    for (int64_t i = 0; i < state->n; i++) {
-        tsr_fill_normal(tsr_detach(state->at[i].tensor), tsr_rng_make(7, (uint32_t)i, 0, 1), 0, 1);
-    }
-    tsr_module_list_free(&state);
-    return vit;
+    shake(&vit->backbone);
+    return &vit->backbone;
 }
 
-static tsr_vit *make_vit(const tsr_name_map *map)
+/* Two windows a side in the first stage, the second block of which shifts them. */
+static tsr_backbone *make_swin(const tsr_name_map *map)
+{
+    tsr_swin_config c = {.image_size = 32,
+                         .patch_size = 2,
+                         .dim = 8,
+                         .stages = 4,
+                         .depths = {2, 1, 2, 1},
+                         .heads = {1, 2, 4, 8},
+                         .window = 2,
+                         .mlp_ratio = 1.5,
+                         .qkv_bias = true,
+                         .eps = map->eps,
+                         .masked = knows(map, "masked_embed")};
+    tsr_swin *swin = tsr_swin_new(&c);
+    assert_non_null(swin);
+    shake(&swin->backbone);
+    return &swin->backbone;
+}
+
+static bool is_swin(const tsr_name_map *map)
+{
+    return strcmp(map->network, "swin") == 0;
+}
+
+static tsr_backbone *make_vit(const tsr_name_map *map)
 {
     return make_vit_like(map, (tsr_vit_config){0});
 }
 
-/* The network's tensors under their names, each in the first way that the map has. */
-static void put_network(const tsr_vit *vit, const tsr_name_map *map, const char *prefix)
+static const tsr_vit_config *config_of(const tsr_backbone *m)
 {
-    tsr_module_list *state = tsr_module_state(&vit->module);
+    assert_string_equal(m->module.name, "vit");
+    return &((const tsr_vit *)m)->config;
+}
+
+/* The network's tensors under their names, each in the first way that the map has; a part that they have not becomes zero. */
+static void put_network(const tsr_backbone *m, const tsr_name_map *map, const char *prefix)
+{
+    tsr_module_list *state = tsr_module_state(&m->module);
     for (int64_t i = 0; i < state->n; i++) {
         char theirs[TSR_NAME_BYTES];
         bool have[4] = {false};
@@ -73,6 +113,7 @@ static void put_network(const tsr_vit *vit, const tsr_name_map *map, const char 
                 part = tsr_slice(t, 0, (rule->part - 1) * rows, rule->part * rows, 1);
             add(prefix, theirs, part);
         }
+        if (have[1] && !have[2]) tsr_tensor_fill(tsr_slice(t, 0, 12, 24, 1), 0.0); /* of keys */
         if (!have[0] && !have[1]) fail_msg("%s has no name for %s", map->name, state->at[i].name);
     }
     tsr_module_list_free(&state);
@@ -88,7 +129,7 @@ static tsr_weights *write_list(void **state)
     return w;
 }
 
-static void assert_same_networks(const tsr_vit *a, const tsr_vit *b)
+static void assert_same_networks(const tsr_backbone *a, const tsr_backbone *b)
 {
     tsr_module_list *x = tsr_module_state(&a->module), *y = tsr_module_state(&b->module);
     assert_int_equal(x->n, y->n);
@@ -100,28 +141,56 @@ static void assert_same_networks(const tsr_vit *a, const tsr_vit *b)
     tsr_module_list_free(&y);
 }
 
-static void write_and_import(void **state, const tsr_name_map *map, tsr_vit_config config)
+static tsr_import *write_and_import(void **state, const tsr_name_map *map, const tsr_backbone *m,
+                                    int64_t heads)
 {
-    tsr_scope scope = tsr_scope_open();
-    tsr_vit *vit = make_vit_like(map, config);
     n_list = 0;
-    put_network(vit, map, "model.");
+    put_network(m, map, "model.");
     tsr_weights *w = write_list(state);
-    tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = heads});
     if (i == NULL) fail_msg("%s: %s", map->name, tsr_message());
-    assert_string_equal(i->map->name, map->name);
+    /* Two maps may have the same names. */
+    if (strcmp(map->name, "swin") != 0) assert_string_equal(i->map->name, map->name);
     assert_string_equal(i->prefix, "model.");
     assert_int_equal(i->counts[TSR_IMPORT_LOADED], i->n);
-    assert_true(i->vit->config.eps == map->eps);
-    assert_int_equal(i->vit->config.registers, config.registers);
-    assert_int_equal(i->vit->config.gated, config.gated);
-    assert_int_equal(i->vit->config.position,
-                     config.registers > 0 ? TSR_POSITION_ANTIALIAS : map->position);
-    assert_same_networks(i->vit, vit);
+    assert_same_networks(i->backbone, m);
+    tsr_weights_close(&w);
+    return i;
+}
+
+static void import_vit(void **state, const tsr_name_map *map, tsr_vit_config config)
+{
+    tsr_scope scope = tsr_scope_open();
+    tsr_backbone *m = make_vit_like(map, config);
+    tsr_import *i =
+        write_and_import(state, map, m, config.relative != TSR_VIT_RELATIVE_NONE ? 0 : 2);
+    const tsr_vit_config *c = config_of(i->backbone);
+    assert_true(c->eps == map->eps);
+    assert_int_equal(c->heads, 2);
+    assert_int_equal(c->registers, config.registers);
+    assert_int_equal(c->gated, config.gated);
+    assert_int_equal(c->relative, config.relative);
+    assert_int_equal(c->position, config.registers > 0 ? TSR_POSITION_ANTIALIAS : map->position);
     tsr_import_free(&i);
     assert_null(i);
-    tsr_weights_close(&w);
-    tsr_module_free(&vit);
+    tsr_module_free(&m);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+static void import_swin(void **state, const tsr_name_map *map)
+{
+    tsr_scope scope = tsr_scope_open();
+    tsr_backbone *m = make_swin(map);
+    tsr_import *i = write_and_import(state, map, m, 0);
+    const tsr_swin_config *c = &((const tsr_swin *)i->backbone)->config;
+    assert_string_equal(i->backbone->module.name, "swin");
+    assert_int_equal(c->window, 2);
+    assert_int_equal(c->image_size, 32);
+    assert_int_equal(c->depths[2], 2);
+    assert_int_equal(c->heads[3], 8);
+    assert_true(c->eps == i->map->eps);
+    tsr_import_free(&i);
+    tsr_module_free(&m);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
@@ -129,17 +198,54 @@ static void test_import__every_map_works_both_ways(void **state)
 {
     int n_maps;
     const tsr_name_map *maps = tsr_name_maps(&n_maps);
-    assert_int_equal(n_maps, 10);
+    assert_int_equal(n_maps, 17);
     for (int m = 0; m < n_maps; m++) {
+        if (is_swin(&maps[m])) {
+            import_swin(state, &maps[m]);
+            continue;
+        }
         bool pools = knows(&maps[m], "fc_norm.weight");
         bool gates = knows(&maps[m], "blocks.0.mlp.w12.weight");
         bool registers = knows(&maps[m], "register_tokens");
-        write_and_import(state, &maps[m], (tsr_vit_config){0});
-        if (pools) write_and_import(state, &maps[m], (tsr_vit_config){.mean_pooling = true});
-        if (gates) write_and_import(state, &maps[m], (tsr_vit_config){.gated = true});
-        if (registers) write_and_import(state, &maps[m], (tsr_vit_config){.registers = 3});
+        import_vit(state, &maps[m], (tsr_vit_config){0});
+        if (pools) import_vit(state, &maps[m], (tsr_vit_config){.mean_pooling = true});
+        if (gates) import_vit(state, &maps[m], (tsr_vit_config){.gated = true});
+        if (registers) import_vit(state, &maps[m], (tsr_vit_config){.registers = 3});
+        if (!knows(&maps[m], "blocks.0.attn.relative_position_bias_table")) continue;
+        import_vit(state, &maps[m],
+                   (tsr_vit_config){.relative = TSR_VIT_RELATIVE_BLOCKS, .no_position = true});
+        import_vit(state, &maps[m], (tsr_vit_config){.relative = TSR_VIT_RELATIVE_SHARED});
     }
     assert_null(tsr_name_map_find("resnet"));
+}
+
+/* Swin's authors keep the masks of shifted windows: they tell the size of pictures, and whose file it is. */
+static void test_import__masks_tell_whose_swin_it_is(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("swin");
+    tsr_backbone *m = make_swin(map);
+    n_list = 0;
+    put_network(m, map, "");
+    add("", "layers.0.blocks.1.attn_mask", tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(16 * 16, 4, 4)));
+    tsr_weights *w = write_list(state);
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){0});
+    if (i == NULL) fail_msg("%s", tsr_message());
+    assert_string_equal(i->map->name, "swin");
+    assert_int_equal(i->backbone->image_size, 64);
+    assert_true(((const tsr_swin *)i->backbone)->config.eps == 1e-5);
+    assert_int_equal(i->counts[TSR_IMPORT_UNUSED], 1);
+    tsr_import_free(&i);
+
+    /* Pictures so small that the windows of the last stages shrink: tables are resized. */
+    i = tsr_import_open(w, &(tsr_import_options){.image_size = 16});
+    if (i == NULL) fail_msg("%s", tsr_message());
+    assert_int_equal(((const tsr_swin *)i->backbone)->window[3], 1);
+    assert_int_equal(i->counts[TSR_IMPORT_RESIZED], 1);
+    tsr_import_free(&i);
+    tsr_weights_close(&w);
+    tsr_module_free(&m);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
 /* Names of theirs lead to the rule that leads to them. */
@@ -152,7 +258,7 @@ static void test_import__names_are_unique(void **state)
         for (int k = 0; k < maps[m].n; k++) {
             const tsr_name_rule *rule = &maps[m].rules[k];
             char theirs[TSR_NAME_BYTES], ours[TSR_NAME_BYTES];
-            if (rule->theirs == NULL) continue;
+            if (rule->theirs == NULL || rule->ours == NULL) continue;
             snprintf(theirs, sizeof theirs, "%s", rule->theirs);
             char *mark = strchr(theirs, '#');
             if (mark != NULL) *mark = '7';
@@ -164,6 +270,7 @@ static void test_import__names_are_unique(void **state)
             }
             assert_ptr_equal(got, rule);
             assert_true((strstr(ours, "blocks.7.") != NULL) == (mark != NULL));
+            assert_ptr_equal(tsr_name_to_theirs(&maps[m], "head.weight", 0, theirs), NULL);
         }
     }
     char ours[TSR_NAME_BYTES];
@@ -180,7 +287,7 @@ static void test_import__finds_the_network_among_others(void **state)
 {
     tsr_scope scope = tsr_scope_open();
     const tsr_name_map *map = tsr_name_map_find("ibot");
-    tsr_vit *vit = make_vit(map);
+    tsr_backbone *vit = make_vit(map);
     n_list = 0;
     put_network(vit, map, "teacher.backbone.");
     put_network(vit, map, "student.module.backbone.");
@@ -201,7 +308,7 @@ static void test_import__finds_the_network_among_others(void **state)
     assert_null(tsr_import_open(w, &(tsr_import_options){.map = "resnet"}));
     assert_failed(TSR_STATUS_ARGUMENT, "there are no names called \"resnet\"");
     assert_null(tsr_import_open(w, &(tsr_import_options){.map = "torchvision"}));
-    assert_failed(TSR_STATUS_ARGUMENT, "no vision transformer in the file");
+    assert_failed(TSR_STATUS_ARGUMENT, "no network that is known in the file");
     tsr_weights_close(&w);
 
     n_list = 0;
@@ -215,35 +322,78 @@ static void test_import__finds_the_network_among_others(void **state)
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
+static tsr_tensor *position_of(const tsr_backbone *m)
+{
+    return ((const tsr_vit *)m)->pos_embed;
+}
+
+/* Tables of relative positions too; the file's own rows of them for each two tokens must be the right ones. */
+static void test_import__resizes_relative_positions(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("beit");
+    tsr_backbone *m = make_vit_like(
+        map, (tsr_vit_config){.relative = TSR_VIT_RELATIVE_BLOCKS, .no_position = true});
+    n_list = 0;
+    put_network(m, map, "");
+    tsr_weights *w = write_list(state);
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){.image_size = 20});
+    if (i == NULL) fail_msg("%s", tsr_message());
+    assert_int_equal(i->counts[TSR_IMPORT_RESIZED], 3);
+    const tsr_relative_position *to = &((const tsr_vit *)i->backbone)->blocks[2]->attn->position;
+    tsr_tensor *from = ((const tsr_vit *)m)->blocks[2]->attn->position.table;
+    assert_same_tensor(to->table, tsr_tensor_packed(tsr_relative_position_resize(
+                                      tsr_detach(from), TSR_SHAPE(9 * 9 + 3, 2))));
+    tsr_import_free(&i);
+    assert_null(tsr_import_open(w, &(tsr_import_options){.heads = 3}));
+    assert_failed(TSR_STATUS_ARGUMENT, "--heads is 3, and the table of relative positions has 2");
+    tsr_weights_close(&w);
+
+    for (int k = 0; k < n_list; k++) {
+        if (strcmp(names[k], "blocks.1.attn.relative_position_index") != 0) continue;
+        list[k].tensor = tsr_contiguous(list[k].tensor);
+        list[k].tensor = tsr_cast(list[k].tensor, TSR_DTYPE_I32);
+        ((int32_t *)tsr_tensor_data_mut(list[k].tensor))[5]++;
+    }
+    w = write_list(state);
+    assert_null(tsr_import_open(w, &(tsr_import_options){0}));
+    assert_failed(TSR_STATUS_ARGUMENT,
+                  "'blocks.1.attn.relative_position_index' is not what the network's shape says");
+    tsr_weights_close(&w);
+    tsr_module_free(&m);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
 static void test_import__resizes_the_position_embedding(void **state)
 {
     tsr_scope scope = tsr_scope_open();
     const tsr_name_map *map = tsr_name_map_find("ibot");
-    tsr_vit *vit = make_vit(map);
+    tsr_backbone *vit = make_vit(map);
     n_list = 0;
     put_network(vit, map, "");
     tsr_weights *w = write_list(state);
     tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = 2, .image_size = 20});
     assert_non_null(i);
     assert_int_equal(i->counts[TSR_IMPORT_RESIZED], 1);
-    assert_int_equal(i->vit->config.image_size, 20);
+    assert_int_equal(i->backbone->image_size, 20);
+    assert_int_equal(i->grid, 3);
     tsr_tensor *wanted =
-        tsr_vit_resize_position(tsr_detach(vit->pos_embed), 3, 5, 5, TSR_POSITION_OFFSET);
-    assert_same_tensor(i->vit->pos_embed, tsr_tensor_packed(wanted));
+        tsr_vit_resize_position(tsr_detach(position_of(vit)), 3, 5, 5, TSR_POSITION_OFFSET);
+    assert_same_tensor(position_of(i->backbone), tsr_tensor_packed(wanted));
     tsr_import_free(&i);
     tsr_weights_close(&w);
 
     /* Without a row for the class token, as timm's DeiT III: that row is zero. */
     for (int k = 0; k < n_list; k++) {
         if (strcmp(names[k], "pos_embed") == 0)
-            list[k].tensor = tsr_slice(tsr_detach(vit->pos_embed), 1, 1, 10, 1);
+            list[k].tensor = tsr_slice(tsr_detach(position_of(vit)), 1, 1, 10, 1);
     }
     w = write_list(state);
     i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
     assert_non_null(i);
     for (int64_t k = 0; k < 10 * 12; k++) {
-        double got = tsr_tensor_get(i->vit->pos_embed, k);
-        assert_true(got == (k < 12 ? 0.0 : tsr_tensor_get(vit->pos_embed, k)));
+        double got = tsr_tensor_get(position_of(i->backbone), k);
+        assert_true(got == (k < 12 ? 0.0 : tsr_tensor_get(position_of(vit), k)));
     }
     tsr_import_free(&i);
     tsr_weights_close(&w);
@@ -255,7 +405,7 @@ static void test_import__accounts_for_every_tensor(void **state)
 {
     tsr_scope scope = tsr_scope_open();
     const tsr_name_map *map = tsr_name_map_find("ibot");
-    tsr_vit *vit = make_vit(map);
+    tsr_backbone *vit = make_vit(map);
     n_list = 0;
     put_network(vit, map, "");
     int64_t all = n_list;
@@ -276,7 +426,8 @@ static void test_import__accounts_for_every_tensor(void **state)
         if (i->lines[k].kind == TSR_IMPORT_MISSING)
             assert_string_equal(i->lines[k].ours, "norm.bias");
     }
-    for (int64_t k = 0; k < 12; k++) assert_true(tsr_tensor_get(i->vit->norm->bias, k) == 0.0);
+    for (int64_t k = 0; k < 12; k++)
+        assert_true(tsr_tensor_get(((const tsr_vit *)i->backbone)->norm->bias, k) == 0.0);
     tsr_import_free(&i);
     tsr_weights_close(&w);
     tsr_module_free(&vit);
@@ -293,7 +444,11 @@ static void test_import__refuses_what_cannot_be_run(void **state)
         {"register_tokens", {3, {1, 4, 11}}, "have shape [1, 4, 11], expected [1, 1 to 1024, 12]"},
         {"register_tokens", {1, {12}}, "the register tokens have shape [12]"},
         {"dist_token", {3, {1, 1, 12}}, "a distillation token"},
-        {"blocks.0.attn.relative_position_bias_table", {2, {9, 2}}, "relative position biases"},
+        {"blocks.0.attn.relative_position_bias_table",
+         {2, {9, 2}},
+         "the table of relative positions has shape [9, 2], expected [(2 n - 1)^2 + 3, heads]"},
+        {"blocks.0.attn.rel_pos.table", {2, {9, 2}}, "relative position biases of another kind"},
+        {"blocks.0.attn.q_bias", {1, {12}}, "biases of queries and values alone"},
         {"blocks.0.mlp.fc1_g.weight", {2, {9, 2}}, "gated MLPs with norms (EVA)"},
         {"blocks.0.mlp.fc1.weight",
          {2, {56, 12}},
@@ -317,7 +472,7 @@ static void test_import__refuses_what_cannot_be_run(void **state)
     const tsr_name_map *map = tsr_name_map_find("ibot");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tsr_scope scope = tsr_scope_open();
-        tsr_vit *vit = make_vit(map);
+        tsr_backbone *vit = make_vit(map);
         n_list = 0;
         put_network(vit, map, "");
         int k = 0;
@@ -342,7 +497,7 @@ static void test_import__asks_for_heads_and_for_floats(void **state)
 {
     tsr_scope scope = tsr_scope_open();
     const tsr_name_map *map = tsr_name_map_find("ibot");
-    tsr_vit *vit = make_vit(map);
+    tsr_backbone *vit = make_vit(map);
     n_list = 0;
     put_network(vit, map, "");
     tsr_weights *w = write_list(state);
@@ -381,8 +536,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         unit(test_import__every_map_works_both_ways),
+        unit(test_import__masks_tell_whose_swin_it_is),
         unit(test_import__names_are_unique),
         unit(test_import__finds_the_network_among_others),
+        unit(test_import__resizes_relative_positions),
         unit(test_import__resizes_the_position_embedding),
         unit(test_import__accounts_for_every_tensor),
         unit(test_import__refuses_what_cannot_be_run),

@@ -197,6 +197,67 @@ static void test_onnx__a_vit_takes_any_batch(void **state)
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
+static void backbone_tokens(tsr_tensors in, tsr_tensor **out, int n, void *user)
+{
+    (void)n;
+    out[0] = tsr_backbone_forward(user, in.at[0], NULL);
+}
+
+/* A Swin, whose maps are padded to whole windows and shifted, and a ViT with relative positions, at its size and another. */
+static void test_onnx__relative_positions_are_written(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    tsr_swin *swin = tsr_swin_new(&(tsr_swin_config){.image_size = 48,
+                                                     .patch_size = 4,
+                                                     .dim = 8,
+                                                     .stages = 2,
+                                                     .depths = {2, 2},
+                                                     .heads = {1, 2},
+                                                     .window = 4,
+                                                     .mlp_ratio = 2,
+                                                     .qkv_bias = true});
+    tsr_vit *vit = tsr_vit_new(&(tsr_vit_config){.image_size = 32,
+                                                 .patch_size = 8,
+                                                 .dim = 24,
+                                                 .depth = 2,
+                                                 .heads = 3,
+                                                 .qkv_bias = true,
+                                                 .no_position = true,
+                                                 .mean_pooling = true,
+                                                 .relative = TSR_VIT_RELATIVE_BLOCKS});
+    assert_non_null(swin);
+    assert_non_null(vit);
+    tsr_backbone *const networks[] = {&swin->backbone, &swin->backbone, &vit->backbone,
+                                      &vit->backbone};
+    const int64_t sizes[][2] = {{48, 48}, {40, 56}, {32, 32}, {40, 24}};
+    for (int i = 0; i < 4; i++) {
+        tsr_backbone *m = networks[i];
+        tsr_module_list *all = tsr_module_state(&m->module);
+        for (int64_t k = 0; k < all->n; k++) {
+            if (all->at[k].init.kind == TSR_INIT_NOT) continue;
+            tsr_fill_normal(tsr_detach(all->at[k].tensor), tsr_rng_make(5, (uint32_t)k, 0, 1), 0,
+                            0.3);
+        }
+        tsr_module_list_free(&all);
+        tsr_module_train(&m->module, false);
+        const char *path = in_directory(state, "m.onnx"), *const name = "tokens";
+        int64_t h = sizes[i][0], w = sizes[i][1];
+        tsr_onnx_input in = {
+            .name = "images", .example = images(2, h, w), .dynamic = {{"batch", 0}}};
+        tsr_onnx_options o = {.module = &m->module};
+        tsr_onnx_export(path, backbone_tokens, m, &in, 1, &name, 1, &o, NULL);
+        if (tsr_status_get() != TSR_STATUS_OK) fail_msg("%d: %s", i, tsr_message());
+        tsr_onnx *graph = tsr_onnx_open(path);
+        tsr_tensor *x = images(5, h, w), *out;
+        tsr_onnx_run(graph, TSR_TENSORS(x), &out);
+        assert_close(out, tsr_backbone_forward(m, x, NULL), 1e-5);
+        tsr_onnx_close(&graph);
+    }
+    tsr_module_free(&swin);
+    tsr_module_free(&vit);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
 static void test_onnx__a_vit_takes_any_image_size(void **state)
 {
     tsr_scope scope = tsr_scope_open();
@@ -249,6 +310,13 @@ static void test_onnx__weights_lie_beside_the_model(void **state)
     const char *path = in_directory(state, "vit.onnx");
     tsr_onnx_export(path, tokens_of, vit, &in, 1, two_outputs, 2, &o, &report);
     if (tsr_status_get() != TSR_STATUS_OK) fail_msg("%s", tsr_message());
+    assert_true(report.external);
+    /* So it is where one file would be too large. */
+    o = (tsr_onnx_options){.module = &vit->module, .single_file_bytes = report.weight_bytes};
+    tsr_onnx_export(path, tokens_of, vit, &in, 1, two_outputs, 2, &o, &report);
+    assert_false(report.external);
+    o.single_file_bytes--;
+    tsr_onnx_export(path, tokens_of, vit, &in, 1, two_outputs, 2, &o, &report);
     assert_true(report.external);
     tsr_onnx *m = tsr_onnx_open(path);
     if (m == NULL) fail_msg("%s", tsr_message());
@@ -506,6 +574,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_directory, close_directory)
         TEST(test_onnx__every_operator_runs_as_it_did_or_is_refused),
         TEST(test_onnx__a_vit_takes_any_batch),
+        TEST(test_onnx__relative_positions_are_written),
         TEST(test_onnx__a_vit_takes_any_image_size),
         TEST(test_onnx__attention_is_an_output_too),
         TEST(test_onnx__weights_lie_beside_the_model),

@@ -610,9 +610,11 @@ static void test_cli__import_makes_a_checkpoint_that_commands_open(void **state)
     assert_run("import $v --out $d/vit.tsr --heads 2", 0);
     assert_says("PyTorch, 37 tensors, names of the authors' iBOT and DINO");
     assert_says("of them under \"teacher.backbone.\"; left out: 19 others\n");
-    assert_says("\ndim 8, depth 1, heads 2, MLP ratio 2, patches of 4 in 8 pixels, ");
-    assert_says("\nregisters: 0, qkv bias: yes, LayerScale: no, pooling: class token, mask token: "
-                "no, eps 1e-06, ");
+    assert_says("\nvit: dim 8, depth 1, heads 2, patches of 4 in 8 pixels, 0.0 M parameters\n");
+    assert_says(
+        "\nMLP ratio: 2, registers: 0, qkv bias: yes, LayerScale: no, pooling: class token, "
+        "mask token: no, eps 1e-06\n"
+        "positions: by scale with an offset, relative positions: none\n");
     assert_says("\n  loaded   teacher.backbone.blocks.0.mlp.fc2.weight [8, 16]\n");
     assert_says("\nloaded 18, resized 0, unused 0, missing 0\n");
 
@@ -632,10 +634,10 @@ static void test_cli__import_makes_a_checkpoint_that_commands_open(void **state)
     assert_run("features $d/vit.tsr --data $d/data --split test --out $d/v.safetensors", 0);
     tsr_import *m = tsr_import_open(w, &(tsr_import_options){.heads = 2});
     assert_non_null(m);
-    tsr_module_train(&m->vit->module, false);
+    tsr_module_train(&m->backbone->module, false);
     tsr_dataset *data = tsr_dataset_open(file_path("data"), "test");
     tsr_features want = {0};
-    tsr_features_extract(&m->vit->backbone, data, &(tsr_extract_options){0}, &want);
+    tsr_features_extract(m->backbone, data, &(tsr_extract_options){0}, &want);
     assert_ok();
     tsr_safetensors *got = tsr_safetensors_open(file_path("v.safetensors"));
     assert_same(tsr_safetensors_tensor(got, "features"), want.x);
@@ -645,12 +647,126 @@ static void test_cli__import_makes_a_checkpoint_that_commands_open(void **state)
     tsr_weights_close(&w);
 }
 
+/* A small network under another program's names: NAME.safetensors. */
+static void write_foreign(const char *map, tsr_backbone *m, const char *name)
+{
+    tsr_module_list *all = tsr_module_state(&m->module);
+    for (int64_t i = 0; i < all->n; i++) {
+        if (all->at[i].init.kind == TSR_INIT_NOT) continue;
+        tsr_fill_normal(tsr_detach(all->at[i].tensor), tsr_rng_make(3, (uint32_t)i, 0, 1), 0, 0.2);
+    }
+    for (int64_t i = 0; i < all->n; i++) { /* as BEiT's */
+        int64_t third = tsr_tensor_size(all->at[i].tensor, 0) / 3;
+        if (strstr(all->at[i].name, "qkv.bias") == NULL) continue;
+        tsr_tensor_fill(tsr_slice(tsr_detach(all->at[i].tensor), 0, third, 2 * third, 1), 0.0);
+    }
+    tsr_module_list_free(&all);
+    tsr_named_list *list = tsr_name_map_export(tsr_name_map_find(map), &m->module);
+    assert_non_null(list);
+    tsr_safetensors_write(file_path(name), list->at, list->n,
+                          &(tsr_safetensors_pair){"format", "pt"}, 1);
+    assert_ok();
+    tsr_named_list_free(&list);
+    tsr_module_free(&m);
+}
+
+/* BEiT and Swin, imported, do all that a checkpoint of ours does: features are those of the network itself. */
+static void test_cli__imported_beit_and_swin_are_used_as_a_run(void **state)
+{
+    (void)state;
+    tsr_vit *beit = tsr_vit_new(&(tsr_vit_config){.image_size = 8,
+                                                  .patch_size = 4,
+                                                  .dim = 8,
+                                                  .depth = 2,
+                                                  .heads = 2,
+                                                  .mlp_ratio = 2,
+                                                  .qkv_bias = true,
+                                                  .layer_scale = 0.1,
+                                                  .relative = TSR_VIT_RELATIVE_BLOCKS,
+                                                  .no_position = true,
+                                                  .mean_pooling = true});
+    tsr_swin *swin = tsr_swin_new(&(tsr_swin_config){.image_size = 32,
+                                                     .patch_size = 2,
+                                                     .dim = 8,
+                                                     .stages = 4,
+                                                     .depths = {2, 2, 1, 2},
+                                                     .heads = {1, 2, 4, 8},
+                                                     .window = 2,
+                                                     .mlp_ratio = 2,
+                                                     .qkv_bias = true});
+    assert_ok();
+    write_foreign("beit", &beit->backbone, "beit.safetensors");
+    write_foreign("torchvision-swin", &swin->backbone, "swin.safetensors");
+    assert_run("import $d/beit.safetensors --out $d/beit.tsr", 0);
+    assert_says("names of the authors' BEiT, timm's BEiT\n");
+    assert_says("pooling: mean, ");
+    assert_says("\npositions: none, relative positions: of each block\n");
+    assert_run("import $d/swin.safetensors --out $d/swin.tsr", 0);
+    assert_says("names of torchvision's swin_t and its like\n");
+    assert_says("\nswin: dim 8, depths 2,2,1,2, heads 1,2,4,8, windows of 2, patches of 2 in 32 "
+                "pixels, ");
+    static const char *const names[] = {"beit", "swin"};
+    for (int i = 0; i < 2; i++) {
+        setenv("n", names[i], 1);
+        assert_run("knn $d/$n.tsr --data $d/data --k 1,5 --no-baselines", 0);
+        assert_run("linear $d/$n.tsr --data $d/data --rates 0.5 --epochs 1 --no-baselines "
+                   "--last-blocks 1",
+                   0);
+        assert_run("features $d/$n.tsr --data $d/data --split test --out $d/f.safetensors", 0);
+
+        tsr_weights *w =
+            tsr_weights_open(file_path(i == 0 ? "beit.safetensors" : "swin.safetensors"));
+        tsr_import *m = tsr_import_open(w, &(tsr_import_options){0});
+        assert_ok();
+        tsr_module_train(&m->backbone->module, false);
+        tsr_dataset *data = tsr_dataset_open(file_path("data"), "test");
+        tsr_features want = {0};
+        tsr_features_extract(m->backbone, data, &(tsr_extract_options){0}, &want);
+        tsr_safetensors *got = tsr_safetensors_open(file_path("f.safetensors"));
+        assert_same(tsr_safetensors_tensor(got, "features"), want.x);
+        tsr_safetensors_close(&got);
+        tsr_dataset_close(&data);
+        tsr_import_free(&m);
+        tsr_weights_close(&w);
+    }
+    assert_run("attention $d/beit.tsr --data $d/data --index 5 --out $d/v.jpg", 0);
+    assert_run("attention $d/swin.tsr --data $d/data --index 5 --out $d/v.jpg", 1);
+    assert_says("last_attention: a swin has no attention of a class token");
+    assert_run(
+        "pretrain ibot --data $d/data --init $d/swin.tsr --out $d/run-swin --model swin_tiny "
+        "--image-size 32 --patch-size 2 --window 2 --dim 8 --depth 7 --heads 1 "
+        "--mlp-ratio 2 --batch 8 --epochs 1 --out-dim 16 --local-crops 0 --stop-after 1",
+        0);
+    assert_run("knn $d/run-swin --data $d/data --k 1 --no-baselines", 0);
+    assert_run("finetune $d/swin.tsr --data $d/data --batch 8 --epochs 1 --warmup-epochs 0 "
+               "--out $d/tuned-swin --stop-after 1",
+               0);
+
+    /* Graphs of both, for one size. */
+    for (int i = 0; i < 2; i++) {
+        setenv("n", names[i], 1);
+        assert_run("export $d/$n.tsr --format onnx --out $d/x.onnx", 0);
+        assert_says("\nverified: run on 2 batches of noise, largest difference ");
+        assert_run("export $d/$n.tsr --format onnx --output tokens --size 64 --out $d/x.onnx", 0);
+        assert_run("export $d/$n.tsr --format onnx --dynamic-size --out $d/y.onnx", 1);
+        assert_says("--dynamic-size: this network has relative positions, which a graph holds");
+    }
+    assert_run("export $d/swin.tsr --format onnx --output attention --out $d/y.onnx", 1);
+    assert_says("last_attention: a swin has no attention of a class token");
+
+    /* And out again, the same bytes. */
+    assert_run("export $d/swin.tsr --format safetensors --names torchvision-swin --out $d/s.out",
+               0);
+    assert_int_equal(shell("cmp $d/s.out $d/swin.safetensors"), 0);
+}
+
 static void test_cli__import_resizes_and_allows(void **state)
 {
     (void)state;
     torch_file();
     assert_run("import $v --out $d/big.tsr --heads 2 --image-size 16", 0);
-    assert_says("  resized  teacher.backbone.pos_embed [1, 5, 8] -> [1, 17, 8] (4x4 patches)\n");
+    assert_says(
+        "  resized  teacher.backbone.pos_embed [1, 5, 8] -> [1, 17, 8] (2x2 patches to 4x4)\n");
     assert_says("\nloaded 17, resized 1, unused 0, missing 0\n");
     assert_run("knn $d/big.tsr --data $d/data --no-baselines", 0);
     assert_says("patches of 4 in 16 pixels");
@@ -695,10 +811,11 @@ static void test_cli__import_refuses_in_one_line(void **state)
          "no network has this prefix; there are: 'student.module.backbone.'"},
         {"$v --heads 2 --names resnet", "there are no names called \"resnet\""},
         {"$v --heads 2 --names torchvision",
-         "no vision transformer in the file: of its 37 tensors"},
+         "no network that is known in the file: of its 37 tensors"},
         {"$v --heads 2 --allow loaded", "--allow: got \"loaded\", expected unused, missing or"},
         {"$d/nothing.pth", "cannot open '"},
-        {"$d/not-weights", "is neither a PyTorch file nor safetensors nor a Tessera checkpoint"},
+        {"$d/not-weights",
+         "is neither a PyTorch file nor safetensors nor a Tessera checkpoint nor ONNX"},
         {"$d/evil.pth", "evil.pth"},
         {"$d", "is a directory, wanted a file"},
     };
@@ -926,6 +1043,32 @@ static void test_cli__export_writes_graphs_and_weights(void **state)
     assert_run("import $d/m.pth --heads 2 --out $d/back.tsr", 0);
 }
 
+/* Initializers and checkpoints are weights too: through them comes what went in, the same bytes. */
+static void test_cli__round_trips_give_the_same_bytes(void **state)
+{
+    (void)state;
+    assert_run("export $d/run --format safetensors --out $d/first.safetensors", 0);
+    assert_run("export $d/run --format onnx --out $d/o.onnx", 0);
+    assert_run("export $d/run --format onnx --external-data --out $d/e.onnx", 0);
+    assert_run("import $d/o.onnx --heads 2 --out $d/back.tsr", 1);
+    assert_says(": ONNX, ");
+    assert_says("  unused   constant_");
+    static const char *const ways[] = {
+        "import $d/o.onnx --heads 2 --allow unused --out $d/back.tsr",
+        "import $d/e.onnx --heads 2 --allow unused --out $d/back.tsr",
+        "import $d/first.safetensors --heads 2 --out $d/back.tsr",
+        "import $d/back.tsr --heads 2 --out $d/again.tsr && cp $d/again.tsr $d/back.tsr",
+        "import $d/run/checkpoint-*.tsr --heads 2 --out $d/back.tsr",
+        "export $d/run --format pth --names huggingface-vit --out $d/hf.pth && \"$t\" import "
+        "$d/hf.pth --heads 2 --out $d/back.tsr",
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        assert_run(ways[i], 0);
+        assert_run("export $d/back.tsr --format safetensors --out $d/second.safetensors", 0);
+        if (shell("cmp $d/first.safetensors $d/second.safetensors") != 0) fail_msg("%s", ways[i]);
+    }
+}
+
 static void test_cli__export_refuses_in_one_line(void **state)
 {
     (void)state;
@@ -965,6 +1108,7 @@ int main(void)
         tsr_test(test_cli__inspect_lists_and_verifies),
         tsr_test(test_cli__inspect_finds_nan),
         tsr_test(test_cli__import_makes_a_checkpoint_that_commands_open),
+        tsr_test(test_cli__imported_beit_and_swin_are_used_as_a_run),
         tsr_test(test_cli__import_resizes_and_allows),
         tsr_test(test_cli__import_refuses_in_one_line),
         tsr_test(test_cli__pretrain_starts_from_imported_weights),
@@ -973,6 +1117,7 @@ int main(void)
         tsr_test(test_cli__plan_measures_a_step),
         tsr_test(test_cli__checkpoints_of_older_versions_lack_options),
         tsr_test(test_cli__export_writes_graphs_and_weights),
+        tsr_test(test_cli__round_trips_give_the_same_bytes),
         tsr_test(test_cli__export_refuses_in_one_line),
     };
     return cmocka_run_group_tests_name("cli", tests, make_run, remove_run);
