@@ -1,5 +1,4 @@
 """compare.py TESSERA FORWARD: each network, random weights: its tokens there and here, and what may not be imported."""
-import importlib.util
 import pathlib
 import re
 import subprocess
@@ -9,40 +8,16 @@ import tempfile
 import torch
 from safetensors.torch import load_file, save_file
 
+# First: it mends torchvision, which timm wants.
+from networks import (fc_norm, features, hidden, pooled, shake, torchvision, torchvision_swin, torchvision_tokens,
+                      with_mean)
 
-def declare_operators():
-    """A torchvision that was built for CUDA cannot load its operators beside a torch without it, and then cannot be
-    imported. None of them is used here: that they have names is enough."""
-    source = pathlib.Path(importlib.util.find_spec('torchvision').origin).parent / '_meta_registrations.py'
-    names = re.findall(r'torchvision::(\w+)|register_meta\("(\w+)"', source.read_text())
-    library = torch.library.Library('torchvision', 'DEF')
-    for name in {a or b for a, b in names}:
-        library.define(f'{name}(Tensor x) -> Tensor')
-    return library
-
-
-try:
-    import torchvision
-except RuntimeError:
-    for name in [name for name in sys.modules if name.startswith('torchvision')]:
-        del sys.modules[name]
-    operators = declare_operators()
-    import torchvision
 import timm
 import transformers
 
 TOLERANCE = 1e-5
 program, forward = sys.argv[1:]
 failed = 0
-
-
-def shake(model):
-    """Weights that make every parameter matter: biases, norms and LayerScale too."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model.eval()
 
 
 def run(*words):
@@ -56,15 +31,21 @@ def report(name, good, text):
 
 
 def blocks_of(model):
-    for path in ['blocks', 'layers', 'encoder.layer', 'encoder.layers']:
+    """Transformer blocks in order; those of a Swin lie in stages."""
+    for path in ['blocks', 'layers', 'encoder.layer', 'encoder.layers', 'features']:
         try:
-            return list(model.get_submodule(path).children())
+            stages = list(model.get_submodule(path).children())
         except AttributeError:
             continue
+        if path == 'features': # torchvision: stages are sequences, between them is the merging of patches
+            return [block for stage in stages[1::2] for block in stage]
+        if hasattr(stages[0], 'blocks'):
+            return [block for stage in stages for block in stage.blocks]
+        return stages
     raise ValueError('no blocks')
 
 
-def compare(name, model, tokens_of, *flags, save=None, size=224, registers=0):
+def compare(name, model, tokens_of, *flags, save=None, size=224, registers=0, swin=False):
     shake(model)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     wanted = {}
@@ -72,6 +53,8 @@ def compare(name, model, tokens_of, *flags, save=None, size=224, registers=0):
     def keep(key):
         def hook(module, inputs, output):
             x = output[0] if isinstance(output, tuple) else output
+            if swin:
+                x = with_mean(x)
             wanted[key] = torch.cat([x[:, :1], x[:, 1 + registers:]], dim=1) # registers are in no output here
         return hook
     hooks = [block.register_forward_hook(keep(f'block.{i}')) for i, block in enumerate(blocks_of(model))]
@@ -92,8 +75,7 @@ def compare(name, model, tokens_of, *flags, save=None, size=224, registers=0):
         if made.returncode != 0 or done.returncode != 0:
             return report(name, False, made.stderr + done.stderr)
         got = load_file(folder / 'tokens.safetensors')
-    summary = ' '.join(made.stdout.splitlines()[1:4])
-    summary = summary[summary.index('dim '):summary.index(', mask token')]
+    summary = next(line for line in made.stdout.splitlines() if line.startswith(('vit: ', 'swin: ')))
     if got.keys() != wanted.keys():
         return report(name, False, f'{sorted(got)} instead of {sorted(wanted)}')
     error = 0.0
@@ -110,21 +92,6 @@ def refuse(name, model, words):
         made = run(program, 'import', folder + '/model.pth', '--out', folder + '/x.tsr', '--allow', 'unused,missing')
     lines = made.stderr.strip().splitlines()
     report(name, made.returncode == 1 and len(lines) == 1 and words in lines[0], made.stderr.strip())
-
-
-def features(model):
-    return lambda images: model.forward_features(images)
-
-
-def hidden(model):
-    return lambda images: model(images).last_hidden_state
-
-
-def torchvision_tokens(model):
-    def tokens(images):
-        x = model._process_input(images)
-        return model.encoder(torch.cat([model.class_token.expand(len(x), -1, -1), x], dim=1))
-    return tokens
 
 
 def pretrained(model):
@@ -148,6 +115,33 @@ def dinov2_names(model):
                 t = torch.cat([torch.zeros_like(t[:, :1]), t], dim=1)
             state[name] = t
         torch.save(state, folder / 'x.pth')
+        return 'x.pth'
+    return save
+
+
+def beit_names(model):
+    """timm's network as BEiT's authors save it: with the rows of the table for each two tokens."""
+    def save(folder):
+        state = dict(model.state_dict())
+        for i, block in enumerate(model.blocks):
+            state[f'blocks.{i}.attn.relative_position_index'] = block.attn.relative_position_index
+        torch.save({'model': state}, folder / 'x.pth')
+        return 'x.pth'
+    return save
+
+
+def swin_names(model):
+    """timm's network as Swin's authors save it: merging ends a stage, and masks and indices are there."""
+    def save(folder):
+        state = {}
+        for name, t in model.state_dict().items():
+            state[re.sub(r'layers\.(\d)\.downsample', lambda m: f'layers.{int(m[1]) - 1}.downsample', name)] = t
+        for i, stage in enumerate(model.layers):
+            for j, block in enumerate(stage.blocks):
+                state[f'layers.{i}.blocks.{j}.attn.relative_position_index'] = block.attn.relative_position_index
+                if block.attn_mask is not None:
+                    state[f'layers.{i}.blocks.{j}.attn_mask'] = block.attn_mask
+        torch.save({'model': state, 'epoch': 300}, folder / 'x.pth')
         return 'x.pth'
     return save
 
@@ -183,14 +177,35 @@ model = transformers.BeitModel(transformers.BeitConfig(
     use_absolute_position_embeddings=True, use_mean_pooling=False, **small))
 compare('transformers BeitModel', model, hidden(model), *UNUSED)
 compare('transformers BeitModel, saved', model, hidden(model), *UNUSED, save=pretrained(model))
+beit = dict(small, use_relative_position_bias=True, image_size=224)
+model = transformers.BeitModel(transformers.BeitConfig(**beit))
+compare('transformers BeitModel, relative positions', model, pooled(model))
+compare('transformers BeitModel, relative positions, saved', model, pooled(model), save=pretrained(model))
+compare('transformers BeitModel, relative positions, another size', model, pooled(model), size=160)
+model = transformers.BeitModel(transformers.BeitConfig(
+    **small, use_shared_relative_position_bias=True, use_mean_pooling=False))
+compare('transformers BeitModel, shared relative positions', model, hidden(model))
+compare('transformers BeitModel, shared relative positions, saved', model, hidden(model), save=pretrained(model))
+model = timm.create_model('beit_base_patch16_224', embed_dim=192, num_heads=3, depth=4)
+compare('timm beit_base_patch16_224', model, fc_norm(model), *UNUSED)
+compare('the authors\' BEiT names', model, fc_norm(model), *UNUSED, save=beit_names(model))
+model = timm.create_model('swin_tiny_patch4_window7_224')
+swin = lambda images: model.forward_features(images)
+compare('timm swin_tiny_patch4_window7_224', model, swin, *UNUSED, swin=True)
+compare('the authors\' Swin names', model, swin, *UNUSED, swin=True, save=swin_names(model))
+stages = dict(depths=[2, 2, 2, 2], embed_dim=48, num_heads=[1, 2, 4, 8], num_labels=0)
+model = transformers.SwinModel(transformers.SwinConfig(**stages))
+compare('transformers SwinModel', model, hidden(model), swin=True)
+compare('transformers SwinModel, saved', model, hidden(model), swin=True, save=pretrained(model))
+model = torchvision.models.swin_t()
+compare('torchvision swin_t', model, torchvision_swin(model), *UNUSED, swin=True)
 model = torchvision.models.vit_b_16()
 compare('torchvision vit_b_16', model, torchvision_tokens(model), *UNUSED)
 
 refuse('distillation', timm.create_model('deit_tiny_distilled_patch16_224', depth=1), 'a distillation token')
-refuse('relative positions', timm.create_model('beit_base_patch16_224', depth=1), 'relative position biases')
-refuse('Swin', timm.create_model('swin_tiny_patch4_window7_224'), 'relative position biases')
+refuse('relative positions', timm.create_model('vit_relpos_small_patch16_224', depth=1), 'relative position biases')
+refuse('Swin V2', timm.create_model('swinv2_tiny_window8_256'), 'cosine attention')
 refuse('CLIP', timm.create_model('vit_base_patch16_clip_224', depth=1), 'a norm before its first block')
-refuse('EVA', timm.create_model('eva02_tiny_patch14_224', depth=1), 'biases of queries and values alone')
-refuse('ResNet', torchvision.models.resnet18(), 'no vision transformer in the file')
-print(f'{failed} failed')
+refuse('EVA', timm.create_model('eva02_tiny_patch14_224', depth=1), 'gated MLPs with norms (EVA)')
+refuse('ResNet', torchvision.models.resnet18(), 'no network that is known in the file')
 sys.exit(failed > 0)

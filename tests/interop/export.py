@@ -1,6 +1,6 @@
-"""export.py TESSERA: networks with random weights, exported, give in onnxruntime and in PyTorch's libraries what they give here."""
+"""export.py TESSERA: networks with random weights, exported, give in onnxruntime and in PyTorch's libraries what they give here
+and what they gave where they came from. --onnx-only: without timm, transformers and torchvision."""
 import gzip
-import json
 import pathlib
 import struct
 import subprocess
@@ -13,6 +13,13 @@ import onnxruntime
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+
+if '--onnx-only' not in sys.argv:
+    # First: it mends torchvision, which timm wants.
+    from networks import fc_norm, features, hidden, pooled, shake, torchvision, torchvision_swin, with_mean
+
+    import timm
+    import transformers
 
 TOLERANCE = 1e-5
 program = sys.argv[1]
@@ -160,34 +167,88 @@ def check(name, dim, depth, heads, folder):
         got = torch.load(out, weights_only=True) if form == 'pth' else load_file(out)
         same = got.keys() == state.keys() and all(torch.equal(got[k], state[k]) for k in state)
         report(f'{name}, {form}', 0.0 if same else float('inf'))
-    return state, checkpoint
 
 
-def check_libraries(state, checkpoint, depth, heads, folder):
-    import timm
-    import transformers
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+def same_state(got, wanted):
+    """Tensors of the same names have the same bits; wanted has more: classifiers, which are not imported."""
+    return got.keys() <= wanted.keys() and all(torch.equal(got[k], wanted[k]) for k in got)
+
+
+def check_network(name, model, tokens_of, names, make, folder, swin=False, size=224):
+    """A network of theirs: imported, exported again under its names, and as ONNX."""
+    shake(model)
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        wanted = torch_forward(state, images, depth, heads)
-    out = folder / 'hf' / 'model.safetensors'
-    out.parent.mkdir()
-    for names, kind in (('huggingface-vit', transformers.ViTModel), ('huggingface-dinov2', transformers.Dinov2Model)):
-        run(program, 'export', checkpoint, '--format', 'safetensors', '--names', names, '--out', out)
-        config = json.loads((out.parent / 'config.json').read_text())
-        model = kind.from_pretrained(out.parent).eval()
-        with torch.no_grad():
-            report(f"transformers' {config['model_type']}", difference(model(images).last_hidden_state, wanted))
-    run(program, 'export', checkpoint, '--format', 'pth', '--names', 'timm', '--out', folder / 'timm.pth')
-    model = timm.create_model('vit_tiny_patch16_224', num_classes=0)
-    model.load_state_dict(torch.load(folder / 'timm.pth', weights_only=True))
+        wanted = tokens_of(model)(images)
+        if swin:
+            wanted = with_mean(wanted)
+    folder.mkdir()
+    torch.save(model.state_dict(), folder / 'in.pth')
+    run(program, 'import', folder / 'in.pth', '--allow', 'unused', '--out', folder / 'x.tsr')
+    run(program, 'export', folder / 'x.tsr', '--format', 'onnx', '--output', 'tokens', '--out', folder / 'x.onnx')
+    report(f'{name}, ONNX', difference(infer(folder / 'x.onnx', images.numpy()), wanted))
+    if make is None: # from_pretrained() finds the class by config.json
+        run(program, 'export', folder / 'x.tsr', '--format', 'safetensors', '--names', names, '--out',
+            folder / 'model.safetensors')
+        back = type(model).from_pretrained(folder)
+    else:
+        run(program, 'export', folder / 'x.tsr', '--format', 'pth', '--names', names, '--out', folder / 'out.pth')
+        state = torch.load(folder / 'out.pth', weights_only=True)
+        back = make()
+        loaded = back.load_state_dict(state, strict=False)
+        whole = not loaded.unexpected_keys and all(k.startswith('head') for k in loaded.missing_keys)
+        report(f'{name}, names of {names}', 0.0 if whole else float('inf'))
+    back.eval()
+    report(f'{name}, round trip', 0.0 if same_state(
+        {k: v for k, v in back.state_dict().items() if not k.startswith('head')}, model.state_dict()) else float('inf'))
     with torch.no_grad():
-        report('timm', difference(model.eval().forward_features(images), wanted))
+        got = tokens_of(back)(images)
+    report(f'{name}, {names}', difference(with_mean(got) if swin else got, wanted))
+
+
+def check_libraries(folder):
+    small = dict(hidden_size=192, num_hidden_layers=2, num_attention_heads=3, intermediate_size=500)
+    dino = dict(hidden_size=192, num_hidden_layers=2, num_attention_heads=3, image_size=224)
+
+    def no_registers(model):
+        def tokens(images):
+            x = hidden(model)(images)
+            return torch.cat([x[:, :1], x[:, 5:]], dim=1)
+        return tokens
+
+    def timm_network(name, **options):
+        return lambda: timm.create_model(name, **options)
+
+    cases = [
+        ('timm ViT-Ti', timm_network('vit_tiny_patch16_224'), features, 'ibot', True, False),
+        ('timm DeiT III', timm_network('deit3_small_patch16_224', depth=2), features, 'timm', True, False),
+        ('timm BEiT', timm_network('beit_base_patch16_224', embed_dim=192, num_heads=3, depth=2), fc_norm, 'beit', True,
+         False),
+        ('timm Swin-T', timm_network('swin_tiny_patch4_window7_224'), features, 'timm-swin', True, True),
+        ('torchvision Swin-T', torchvision.models.swin_t, torchvision_swin, 'torchvision-swin', True, True),
+        ('transformers ViT', lambda: transformers.ViTModel(transformers.ViTConfig(**small), add_pooling_layer=False),
+         hidden, 'huggingface-vit', False, False),
+        ('transformers DINOv2', lambda: transformers.Dinov2Model(transformers.Dinov2Config(**dino)), hidden,
+         'huggingface-dinov2', False, False),
+        ('transformers DINOv2 with registers', lambda: transformers.Dinov2WithRegistersModel(
+            transformers.Dinov2WithRegistersConfig(num_register_tokens=4, **dino)), no_registers,
+         'huggingface-dinov2', False, False),
+        ('transformers BEiT', lambda: transformers.BeitModel(transformers.BeitConfig(
+            use_relative_position_bias=True, **small)), pooled, 'huggingface-beit', False, False),
+        ('transformers BEiT, shared', lambda: transformers.BeitModel(transformers.BeitConfig(
+            use_shared_relative_position_bias=True, use_mean_pooling=False, **small)), hidden, 'huggingface-beit', False,
+         False),
+        ('transformers Swin', lambda: transformers.SwinModel(transformers.SwinConfig(
+            depths=[2, 2, 2, 2], embed_dim=48, num_heads=[1, 2, 4, 8])), hidden, 'huggingface-swin', False, True),
+    ]
+    for i, (name, make, tokens_of, names, by_state, swin) in enumerate(cases):
+        check_network(name, make(), tokens_of, names, make if by_state else None, folder / str(i), swin)
 
 
 for network in (('ViT-Ti', 192, 12, 3), ('ViT-S', 384, 12, 6)):
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(temporary)
-        made = check(*network, folder)
-        if network[0] == 'ViT-Ti' and '--onnx-only' not in sys.argv:
-            check_libraries(*made, network[2], network[3], folder)
+        check(*network, pathlib.Path(temporary))
+if '--onnx-only' not in sys.argv:
+    with tempfile.TemporaryDirectory() as temporary:
+        check_libraries(pathlib.Path(temporary))
 sys.exit(failed > 0)
