@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 1 << 16 };
+enum { BUFFER_BYTES = 1 << 16, STEP_BYTES = 32 << 20 };
 
 struct tsr_atomic_file {
     const char *writer;
@@ -16,6 +16,7 @@ struct tsr_atomic_file {
     char *temporary;
     int fd;
     uint64_t written; /* bytes handed to the system */
+    uint64_t begun;   /* of these, the disk has begun to write */
     tsr_status failed;
     size_t buffered;
     uint8_t buffer[BUFFER_BYTES];
@@ -130,6 +131,12 @@ static tsr_status write_out(tsr_atomic_file *file, const uint8_t *data, size_t b
         data += put;
         bytes -= (size_t)put;
         file->written += (uint64_t)put;
+    }
+    /* So that the disk writes meanwhile, and not all of it while we wait at the end. A wish: only syncing can fail. */
+    if (file->written - file->begun >= STEP_BYTES) {
+        sync_file_range(file->fd, (off_t)file->begun, (off_t)(file->written - file->begun),
+                        SYNC_FILE_RANGE_WRITE);
+        file->begun = file->written;
     }
     return TSR_STATUS_OK;
 }

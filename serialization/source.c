@@ -21,6 +21,7 @@ tsr_status tsr_source__open(tsr_source *source, const char *reader, const char *
         return tsr_fail(TSR_STATUS_IO, "%s: '%s' is %s, wanted a file", reader, path,
                         S_ISDIR(about.st_mode) ? "a directory" : "not a regular file");
     }
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* read ahead further; a wish */
     char *name = strdup(path);
     if (name == NULL) {
         close(fd);
