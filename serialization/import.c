@@ -261,10 +261,14 @@ static tsr_tensor *read_table(const tsr_import_reader *r, int64_t at, tsr_shape 
 }
 
 /* A tensor that follows from the network's shape is compared, unless the file's is of another grid. */
-static tsr_status check_constant(const tsr_import_reader *r, int64_t at, tsr_tensor *ours)
+static tsr_status check_constant(const tsr_import_reader *r, int64_t at, tsr_tensor *ours,
+                                 tsr_import_line *line)
 {
     int64_t n = tsr_tensor_numel(ours);
-    if (tsr_shape_numel(tsr_weights_shape(r->w, at)) != n) return TSR_STATUS_OK;
+    if (tsr_shape_numel(tsr_weights_shape(r->w, at)) != n) {
+        line->kind = TSR_IMPORT_RESIZED;
+        return TSR_STATUS_OK;
+    }
     tsr_tensor *t = tsr_weights_tensor(r->w, at);
     for (int64_t i = 0; t != NULL && i < n; i++) {
         if (tsr_tensor_get(t, i) == tsr_tensor_get(ours, i)) continue;
@@ -322,7 +326,7 @@ static void fill(tsr_import_reader *r, tsr_import *import, const tsr_module_entr
         if (parts[k].at < 0) {
             tsr_tensor_fill(to, 0.0);
         } else if (constant) {
-            check_constant(r, parts[k].at, to);
+            check_constant(r, parts[k].at, to, line);
         } else {
             fill_part(r, import, parts[k].at, entry, to, line);
         }
