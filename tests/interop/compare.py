@@ -147,8 +147,8 @@ def swin_names(model):
 
 
 UNUSED = ['--allow', 'unused']
-for name in ['vit_tiny_patch16_224', 'deit_small_patch16_224', 'vit_small_patch32_224', 'vit_small_patch14_dinov2',
-             'deit3_small_patch16_224']:
+for name in ['vit_tiny_patch16_224', 'vit_small_patch16_224', 'vit_base_patch16_224', 'deit_small_patch16_224',
+             'vit_small_patch32_224', 'vit_small_patch14_dinov2', 'deit3_small_patch16_224']:
     model = timm.create_model(name, **({'img_size': 224} if 'dinov2' in name else {}))
     compare(f'timm {name}', model, features(model), *UNUSED)
 small = dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=500)

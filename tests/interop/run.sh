@@ -9,6 +9,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${1:-build-tests}
 output=$build/interop.log
+export OMP_WAIT_POLICY=passive # other programs may run beside this: threads that wait must not spin
 
 if ! ninja -C "$build" tessera tests/interop/forward tests/serialization/write_checkpoint >/dev/null; then
     echo 'tests/interop/run.sh: the build failed' >&2
@@ -22,7 +23,7 @@ if [ -z "${TSR_PYTHON:-}" ]; then
         rm -rf "$build/interop"
         # Of PyTorch the build for CPUs where pip has it.
         if ! { python3 -m venv "$build/interop" &&
-            timeout "${TSR_INTEROP_SECONDS:-300}" "$TSR_PYTHON" -m pip install -q --retries 1 --timeout 20 \
+            timeout "${TSR_INTEROP_SECONDS:-300}" "$TSR_PYTHON" -m pip install -q --no-compile --retries 1 --timeout 20 \
                 torch==2.13.0 torchvision timm transformers onnx onnxruntime pillow "./serialization/python"; } \
             >"$output" 2>&1; then
             echo 'skipped: tests/interop: no Python environment with torch 2.13, timm, transformers and onnxruntime could be made'
