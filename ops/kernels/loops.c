@@ -554,20 +554,36 @@ static void product(void *c_, int64_t c_row, const void *a_, int64_t a_row, int6
 
 /* ---- attention ---- */
 
-/* Eight columns of y at a time, whose rows of x stay in the cache. */
+typedef real eight __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
+
+/* Three rounds that interleave rows i and i + 4 take each bit of a row's number to its place among the columns. */
+static inline void transpose_8x8(real *y, int64_t ld, const real *x, int64_t row)
+{
+    eight r[8], s[8];
+    for (int i = 0; i < 8; i++) r[i] = *(const eight *)(x + i * row);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 4; i++) {
+            s[2 * i] = __builtin_shufflevector(r[i], r[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+            s[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+        }
+        for (int i = 0; i < 8; i++) r[i] = s[i];
+    }
+    for (int i = 0; i < 8; i++) *(eight *)(y + i * ld) = r[i];
+}
+
 static void transpose(void *y_, int64_t ld, const void *x_, int64_t row, int64_t column,
                       int64_t rows, int64_t columns)
 {
     real *restrict y = y_;
     const real *restrict x = x_;
-    int64_t i = 0;
-    for (; i + 8 <= rows; i += 8) {
-        for (int64_t j = 0; j < columns; j++) {
-            for (int64_t k = 0; k < 8; k++) y[j * ld + i + k] = x[(i + k) * row + j * column];
+    int64_t whole_rows = rows & ~(int64_t)7, squares = column == 1 ? columns & ~(int64_t)7 : 0;
+    for (int64_t j = 0; j < squares; j += 8) {
+        for (int64_t i = 0; i < whole_rows; i += 8) {
+            transpose_8x8(y + j * ld + i, ld, x + i * row + j, row);
         }
     }
-    for (; i < ld; i++) {
-        for (int64_t j = 0; j < columns; j++) {
+    for (int64_t j = 0; j < columns; j++) {
+        for (int64_t i = j < squares ? whole_rows : 0; i < ld; i++) {
             y[j * ld + i] = i < rows ? x[i * row + j * column] : 0;
         }
     }
