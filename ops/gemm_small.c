@@ -12,6 +12,7 @@ enum {
     CACHED = 1 << 17, /* elements of B in a strip */
     LONGEST = 2048,   /* k; beyond it BLIS's packing pays */
     ROWS = 24,        /* of C in a thread's piece */
+    COLUMNS = 16,     /* of a transposed B in a thread's piece */
     WORTH_A_COPY = 64 /* rows of C that make up for copying B */
 };
 
@@ -38,7 +39,13 @@ bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matri
     if (b.column != 1) {
         copy = tsr_alloc((size_t)(n * k * size));
         if (copy == NULL) return true;
-        kernels->transpose(copy, n, b.data, b.column, 1, n, k);
+        char *to = copy;
+        const char *from = b.data;
+        TSR_PARALLEL_FOR(piece, (k + COLUMNS - 1) / COLUMNS, n * k, {
+            int64_t p = piece * COLUMNS;
+            kernels->transpose(to + p * n * size, n, from + p * size, b.column, 1, n,
+                               lesser(k - p, COLUMNS));
+        });
         b = (tsr_matrix){copy, n, 1};
     }
     char *cd = c.data;

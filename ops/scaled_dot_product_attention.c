@@ -215,7 +215,7 @@ static tsr_tensor *empty_like(tsr_tensor *like, tsr_dtype dtype, const struct pr
 /* Elementary operations for threads to share; 0, for one thread to do, where there is one matrix. */
 static int64_t work_of(const struct problem *p)
 {
-    return p->batch > 1 ? p->batch * p->m * p->n : 0;
+    return p->batch > 1 ? p->batch * (p->m + p->n) * (p->d + p->e) : 0;
 }
 
 /* Room for that many rows of ld elements, in whole cache lines. */

@@ -46,7 +46,7 @@ static void spin_less(char **argv)
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
     if (length < 0) return;
     path[length] = '\0';
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv(path, argv); /* else as it is */
+    if (setenv("GOMP_SPINCOUNT", "10000", 1) == 0) execv(path, argv); /* else as it is */
 }
 
 int cli_main(const cli_program *p, int argc, char **argv)
