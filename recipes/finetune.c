@@ -258,25 +258,51 @@ static tsr_status start(const tsr_networks *n, const tsr_build *b, tsr_dataset *
 /* ---- layer-wise decay: optim_factory.py ---- */
 
 /* get_num_layer_for_vit(): 0 for the embeddings, i + 1 for block i, L + 1 for what is above. */
-static int64_t layer_of(const char *name, int64_t depth)
+static int64_t vit_layer(const char *name, int64_t depth)
 {
-    static const char *const embeddings[] = {"cls_token", "pos_embed", "masked_embed",
-                                             "register_tokens", "patch_embed."};
-    if (strncmp(name, "backbone.", 9) != 0) return depth + 1;
-    name += 9;
+    static const char *const embeddings[] = {"cls_token", "pos_embed", "register_tokens",
+                                             "patch_embed."};
     for (size_t i = 0; i < sizeof embeddings / sizeof embeddings[0]; i++) {
         if (strncmp(name, embeddings[i], strlen(embeddings[i])) == 0) return 0;
     }
     return strncmp(name, "blocks.", 7) == 0 ? strtoll(name + 7, NULL, 10) + 1 : depth + 1;
 }
 
+/* SimMIM's get_swin_layer(): blocks are counted through all stages, and what merges patches is of the block before it. */
+static int64_t swin_layer(const char *name, const tsr_swin_config *c, int64_t depth)
+{
+    int stage, block;
+    int64_t before = 0;
+    if (strncmp(name, "patch_embed.", 12) == 0) return 0;
+    if (sscanf(name, "layers.%d.", &stage) != 1 || stage >= c->stages) return depth + 1;
+    for (int s = 0; s < stage; s++) before += c->depths[s];
+    bool is_block = sscanf(name, "layers.%*d.blocks.%d.", &block) == 1;
+    return before + (is_block ? block + 1 : c->depths[stage]);
+}
+
+static int64_t layer_of(const struct finetune *f, const char *name, int64_t depth)
+{
+    tsr_swin_config swin;
+    if (strncmp(name, "backbone.", 9) != 0) return depth + 1;
+    if (!tsr_train_is_swin(f->train)) return vit_layer(name + 9, depth);
+    return tsr_train_swin_config(f->train, &swin) == TSR_STATUS_OK
+               ? swin_layer(name + 9, &swin, depth)
+               : depth + 1;
+}
+
+/* no_weight_decay() of the authors' ViT, and no_weight_decay_keywords() of Swin. */
+static bool is_spared(const struct finetune *f, const char *name)
+{
+    if (tsr_train_is_swin(f->train)) return strstr(name, "relative_position_bias_table") != NULL;
+    return strcmp(name, "backbone.cls_token") == 0 || strcmp(name, "backbone.pos_embed") == 0;
+}
+
 static void group(const tsr_networks *n, tsr_optimizer_parameter *p)
 {
     const struct finetune *f = n->self;
-    int64_t depth = f->student->backbone->depth, layer = layer_of(p->name, depth);
+    int64_t depth = f->student->backbone->depth, layer = layer_of(f, p->name, depth);
     p->lr_scale = pow(f->o->layer_decay, (double)(depth + 1 - layer));
-    if (strcmp(p->name, "backbone.cls_token") == 0 || strcmp(p->name, "backbone.pos_embed") == 0)
-        p->decays = false;
+    if (is_spared(f, p->name)) p->decays = false;
 }
 
 /* ---- mixup and CutMix: timm's data/mixup.py, batch mode ---- */

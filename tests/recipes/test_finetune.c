@@ -34,14 +34,45 @@ static tsr_build build_of(const labelled *l)
 
 /* ---- layer-wise decay ---- */
 
+struct rate {
+    const char *name;
+    double scale;
+    bool decays;
+};
+
+/* Of each parameter that wanted names, in a run with these options. */
+static void check_rates(const char *options, const struct rate *wanted, size_t n_wanted)
+{
+    labelled l;
+    labelled_open(&l, "finetune", "none", options);
+    tsr_build b = build_of(&l);
+    tsr_networks n;
+    build(&b, &n);
+    assert_ok();
+    tsr_module_list *list = tsr_module_parameters(n.student);
+    size_t found = 0;
+    for (int64_t i = 0; i < list->n; i++) {
+        tsr_optimizer_parameter p = {.name = list->at[i].name,
+                                     .decays = tsr_module_decays(&list->at[i])};
+        group(&n, &p);
+        for (size_t k = 0; k < n_wanted; k++) {
+            if (strcmp(wanted[k].name, p.name) != 0) continue;
+            if (p.lr_scale != wanted[k].scale || p.decays != wanted[k].decays)
+                fail_msg("%s: scale %g, decays %d", p.name, p.lr_scale, p.decays);
+            found++;
+        }
+    }
+    assert_int_equal(found, n_wanted);
+    tsr_module_list_free(&list);
+    release(&n);
+    tsr_module_free(&n.student);
+    labelled_close(&l);
+}
+
 static void test_finetune__learning_rates_fall_towards_the_input(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        double scale;
-        bool decays;
-    } wanted[] = {
+    static const struct rate vit[] = {
         {"backbone.cls_token", 0.125, false},
         {"backbone.pos_embed", 0.125, false},
         {"backbone.patch_embed.proj.weight", 0.125, true},
@@ -54,30 +85,54 @@ static void test_finetune__learning_rates_fall_towards_the_input(void **state)
         {"head.bias", 1.0, false},
         {"projection.weight", 1.0, true},
     };
-    labelled l;
-    labelled_open(&l, "finetune", "none", "layer-decay=0.5 projection=6");
-    tsr_build b = build_of(&l);
-    tsr_networks n;
-    build(&b, &n);
+    check_rates("layer-decay=0.5 projection=6", vit, sizeof vit / sizeof vit[0]);
+    /* Blocks 2, 2, 1 and 2 in four stages are layers 1 to 7; 8 is the top. */
+    static const struct rate swin[] = {
+        {"backbone.patch_embed.proj.weight", 1.0 / 256, true},
+        {"backbone.patch_embed.norm.weight", 1.0 / 256, false},
+        {"backbone.layers.0.blocks.0.attn.qkv.weight", 1.0 / 128, true},
+        {"backbone.layers.0.blocks.1.attn.relative_position_bias_table", 1.0 / 64, false},
+        {"backbone.layers.0.downsample.reduction.weight", 1.0 / 64, true},
+        {"backbone.layers.0.downsample.norm.bias", 1.0 / 64, false},
+        {"backbone.layers.1.blocks.1.mlp.fc1.weight", 1.0 / 16, true},
+        {"backbone.layers.2.blocks.0.mlp.fc2.weight", 1.0 / 8, true},
+        {"backbone.layers.2.downsample.reduction.weight", 1.0 / 8, true},
+        {"backbone.layers.3.blocks.1.attn.proj.weight", 1.0 / 2, true},
+        {"backbone.norm.weight", 1.0, false},
+        {"head.weight", 1.0, true},
+    };
+    check_rates("model=swin_tiny patch-size=2 dim=8 depth=7 heads=1 window=2 layer-decay=0.5", swin,
+                sizeof swin / sizeof swin[0]);
+}
+
+/* From a run of dino, whose network is a small Swin: it is taken, learns, and goes on after a stop. */
+static void test_finetune__takes_a_swin(void **state)
+{
+    (void)state;
+#define SWIN "model=swin_tiny patch-size=2 dim=8 depth=7 heads=1 window=2 "
+    labelled dino, l;
+    labelled_open(&dino, "dino", "swin-dino",
+                  SWIN "local-size=16 local-crops=1 out-dim=16 head-hidden=16 head-bottleneck=8");
+    dino.run.stop_after = 2;
+    labelled_run(&dino);
     assert_ok();
-    tsr_module_list *list = tsr_module_parameters(n.student);
-    size_t found = 0;
-    for (int64_t i = 0; i < list->n; i++) {
-        tsr_optimizer_parameter p = {.name = list->at[i].name,
-                                     .decays = tsr_module_decays(&list->at[i])};
-        group(&n, &p);
-        for (size_t k = 0; k < sizeof wanted / sizeof wanted[0]; k++) {
-            if (strcmp(wanted[k].name, p.name) != 0) continue;
-            if (p.lr_scale != wanted[k].scale || p.decays != wanted[k].decays)
-                fail_msg("%s: scale %g, decays %d", p.name, p.lr_scale, p.decays);
-            found++;
-        }
-    }
-    assert_int_equal(found, sizeof wanted / sizeof wanted[0]);
-    tsr_module_list_free(&list);
-    release(&n);
-    tsr_module_free(&n.student);
+    labelled_open(&l, "finetune", "swin",
+                  SWIN "epochs=8 init-scale=1 drop-path=0 rand-magnitude=0 erase=0 mixup=0 "
+                       "cutmix=0");
+    l.run.init = dino.out;
+    l.run.stop_after = 15;
+    labelled_run(&l);
+    assert_ok();
+    l.run.init = NULL;
+    l.run.resume = true;
+    l.run.stop_after = 0;
+    labelled_run(&l);
+    assert_ok();
+    print_message("validation accuracy %.3f, then %.3f\n", l.first, l.last);
+    assert_true(l.last > 0.7);
+    labelled_close(&dino);
     labelled_close(&l);
+#undef SWIN
 }
 
 /* One step of plain gradient descent moves a parameter by lr * scale * gradient: the trainer asks the recipe. */
@@ -463,6 +518,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         tsr_test(test_finetune__learning_rates_fall_towards_the_input),
+        tsr_test(test_finetune__takes_a_swin),
         tsr_test(test_finetune__the_trainer_scales_learning_rates),
         tsr_test(test_finetune__shares_are_beta_distributed),
         tsr_test(test_finetune__batches_are_mixed_as_asked),
