@@ -192,6 +192,8 @@ typedef struct tsr_run_options {
         stop_after;   /* end (with a checkpoint) after this many steps of the run; 0: at its end */
     bool resume;      /* go on from the newest checkpoint in out */
     const char *init; /* a checkpoint, or the directory of a run, to take weights from */
+    /* Epochs between the recipe's evaluations, besides that at the end; 0: 1. */
+    int64_t evaluate_every;
     const char *init_weights; /* of which network: tsr_recipe.adopt */
     /* Training images: a share of each class, tsr_dataset_label_fraction() by the seed, or those that a file names,
      * tsr_dataset_label_list(). 0, NULL: all. Both are in checkpoints, and must be given again to resume. */

@@ -288,6 +288,8 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
         {"seed", CLI_INT, &seed, "N", "of all random numbers; default 0"},
         {"workers", CLI_INT, &run.workers, "N", "loader threads; default: as many as --threads"},
         {"save-every", CLI_INT, &run.save_every, "STEPS", "between checkpoints; default: an epoch"},
+        {"evaluate-every", CLI_INT, &run.evaluate_every, "EPOCHS",
+         "between measurements of recipes with labels, and at the end; default 1", 1, 1e9},
         {"keep", CLI_INT, &run.keep, "N", "newest checkpoints to keep; default 2"},
         {"stop-after", CLI_INT, &run.stop_after, "STEPS",
          "end early, with a checkpoint; the schedules stay"},

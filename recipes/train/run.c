@@ -386,6 +386,13 @@ static tsr_status evaluate(struct run *run)
                              result.n_numbers);
 }
 
+static bool is_evaluation_step(const struct run *run, int64_t position)
+{
+    int64_t every = run->options->evaluate_every > 0 ? run->options->evaluate_every : 1;
+    return run->test != NULL &&
+           (position % (every * run->steps_per_epoch) == 0 || position == run->steps);
+}
+
 static bool is_save_step(const struct run *run, int64_t position)
 {
     int64_t every = run->options->save_every > 0 ? run->options->save_every : run->steps_per_epoch;
@@ -401,7 +408,7 @@ static tsr_status train(struct run *run)
     while (tsr_trainer_position(run->trainer) < end) {
         if (one_step(run, &clock) != TSR_STATUS_OK) return tsr_status_get();
         int64_t position = tsr_trainer_position(run->trainer);
-        if (run->test != NULL && position % run->steps_per_epoch == 0) {
+        if (is_evaluation_step(run, position)) {
             if (evaluate(run) != TSR_STATUS_OK) return tsr_status_get();
             clock = now();
         }

@@ -179,6 +179,19 @@ static void test_supervised__same_bytes_however_it_runs(void **state)
     labelled_close(&two);
 }
 
+/* After epochs 2, 4 and, as the last one, 5. */
+static void test_supervised__is_measured_every_few_epochs(void **state)
+{
+    (void)state;
+    labelled l;
+    labelled_open(&l, "supervised", "seldom", "epochs=5");
+    l.run.evaluate_every = 2;
+    labelled_run(&l);
+    assert_ok();
+    assert_int_equal(l.evaluations, 3);
+    labelled_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +200,7 @@ int main(void)
         tsr_test(test_supervised__refuses_images_without_labels),
         tsr_test(test_supervised__learns_and_measures_itself),
         tsr_test(test_supervised__accuracy_is_that_of_the_checkpoint),
+        tsr_test(test_supervised__is_measured_every_few_epochs),
         tsr_test(test_supervised__same_bytes_however_it_runs),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
