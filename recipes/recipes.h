@@ -115,6 +115,10 @@ typedef struct tsr_recipe {
     /* On the whole batch, before it is cut into micro-batches: replaces fields, adds some (at most max in all), and returns
      * how many there are then. NULL: the batch is taken as it is. */
     int (*prepare)(const tsr_networks *networks, tsr_step *step, tsr_input *inputs, int n, int max);
+    /* Where the loss takes statistics over the whole batch, as batch norm does: the part of the graph that looks at each image
+     * alone, [copies * n, ...] of n images, copy-major. The loss then sees the batch whole, with this as its field "embed",
+     * however the batch is cut: embed runs part by part, and once more for its gradient. It logs nothing. NULL: none. */
+    tsr_tensor *(*embed)(const tsr_networks *networks, tsr_step *step);
     /* The graph: a floating scalar, averaged over the samples of the batch. */
     tsr_tensor *(*loss)(const tsr_networks *networks, tsr_step *step);
     /* After the optimizer's and the teacher's update; may be NULL. */
@@ -188,12 +192,12 @@ typedef struct tsr_run_options {
     int64_t workers;    /* loader threads */
     int64_t save_every; /* steps between checkpoints; 0: once an epoch */
     int64_t keep;       /* newest checkpoints kept; 0: 2 */
+    /* Epochs between the recipe's evaluations, besides that at the end; 0: 1. */
+    int64_t evaluate_every;
     int64_t
         stop_after;   /* end (with a checkpoint) after this many steps of the run; 0: at its end */
     bool resume;      /* go on from the newest checkpoint in out */
     const char *init; /* a checkpoint, or the directory of a run, to take weights from */
-    /* Epochs between the recipe's evaluations, besides that at the end; 0: 1. */
-    int64_t evaluate_every;
     const char *init_weights; /* of which network: tsr_recipe.adopt */
     /* Training images: a share of each class, tsr_dataset_label_fraction() by the seed, or those that a file names,
      * tsr_dataset_label_list(). 0, NULL: all. Both are in checkpoints, and must be given again to resume. */

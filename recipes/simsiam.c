@@ -126,9 +126,6 @@ static struct simsiam *make_network(const tsr_build *build)
 
 static tsr_status build(const tsr_build *b, tsr_networks *n)
 {
-    if (tsr_train_whole_batch(b->train, "simsiam's batch norm") != TSR_STATUS_OK) {
-        return tsr_status_get();
-    }
     struct simsiam *m = make_network(b);
     if (m == NULL) return tsr_status_get();
     *n = (tsr_networks){.student = &m->module, .feature = "student.backbone", .self = m};
@@ -172,13 +169,20 @@ static tsr_tensor *symmetric(const struct simsiam *m, tsr_tensor *const z[2])
     return tsr_affine(tsr_add(d1, d2), 0.5, 0.0);
 }
 
+/* The backbone's features of both views, [2 B, D], view by view; batch norm comes after them. */
+static tsr_tensor *embed(const tsr_networks *n, tsr_step *step)
+{
+    const struct simsiam *m = n->self;
+    tsr_backbone_options options = {.rng = tsr_step_rng(step)};
+    return tsr_tokens_class(
+        tsr_backbone_forward(m->backbone, tsr_step_input(step, "global"), &options));
+}
+
 static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
 {
     const struct simsiam *m = n->self;
-    tsr_tensor *images = tsr_step_input(step, "global"); /* [2 B, 3, S, S], view by view */
-    tsr_backbone_options options = {.rng = tsr_step_rng(step)};
     tsr_tensor *x[2], *z[2];
-    tsr_split(tsr_tokens_class(tsr_backbone_forward(m->backbone, images, &options)), 0, 2, x);
+    tsr_split(tsr_step_input(step, "embed"), 0, 2, x);
     for (int v = 0; v < 2; v++) z[v] = project(m, x[v]);
     tsr_tensor *value = symmetric(m, z);
     tsr_step_log(step, "distance", value);
@@ -201,5 +205,6 @@ const tsr_recipe tsr_recipe__simsiam = {
     .n_presets = sizeof presets / sizeof presets[0],
     .views = views,
     .build = build,
+    .embed = embed,
     .loss = loss,
 };

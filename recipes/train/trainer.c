@@ -269,16 +269,22 @@ tsr_monitor *tsr_trainer_monitor(const tsr_trainer *t)
 
 /* ---- one step ---- */
 
-/* Samples [first, first + n) of a field whose rows are [copies * samples, ...], copy-major. */
-static tsr_tensor *micro_rows(tsr_tensor *field, int64_t samples, int64_t first, int64_t n)
+/* A field whose rows are [copies * samples, ...], copy-major, as [copies, samples, ...]. */
+static tsr_tensor *by_copy(tsr_tensor *field, int64_t samples)
 {
     tsr_shape shape = tsr_tensor_shape(field), split = {.ndim = shape.ndim + 1};
     split.size[0] = shape.size[0] / samples;
     split.size[1] = samples;
     for (int d = 1; d < shape.ndim; d++) split.size[d + 1] = shape.size[d];
-    tsr_tensor *x = tsr_slice(tsr_reshape(field, split), 1, first, first + n, 1);
-    shape.size[0] = split.size[0] * n;
-    return tsr_reshape(x, shape);
+    return tsr_reshape(field, split);
+}
+
+/* Samples [first, first + n) of it, [copies * n, ...]. */
+static tsr_tensor *micro_rows(tsr_tensor *field, int64_t samples, int64_t first, int64_t n)
+{
+    tsr_shape shape = tsr_tensor_shape(field);
+    shape.size[0] = shape.size[0] / samples * n;
+    return tsr_reshape(tsr_slice(by_copy(field, samples), 1, first, first + n, 1), shape);
 }
 
 /* The fields of one micro-batch, in the model's type. */
@@ -332,24 +338,114 @@ static void blame_loss(const tsr_step *step)
              step->trainer->position, term);
 }
 
+/* Backward from a loss that is `share` of the step's. */
+static void descend(tsr_step *step, tsr_tape *tape, tsr_tensor *loss, double share)
+{
+    if (loss == NULL) return;
+    double value = tsr_tensor_item(loss);
+    step->result->loss += value * share;
+    if (!isfinite(value)) blame_loss(step);
+    tsr_backward(tape, share < 1.0 ? tsr_affine(loss, share, 0.0) : loss, NULL);
+}
+
 static void micro_step(tsr_step *step, const tsr_input *all)
 {
     tsr_input inputs[FIELDS];
-    tsr_trainer *t = step->trainer;
+    const tsr_trainer *t = step->trainer;
     tsr_scope scope = tsr_scope_open();
     tsr_tape *tape = tsr_tape_open();
     step->inputs = inputs;
     if (tape != NULL && micro_inputs(step, all, inputs)) {
-        tsr_tensor *loss = t->recipe->loss(&t->networks, step);
-        if (loss != NULL) {
-            double value = tsr_tensor_item(loss);
-            step->result->loss += value / (double)step->n_micro;
-            if (!isfinite(value)) blame_loss(step);
-            tsr_tensor *share = tsr_affine(loss, 1.0 / (double)step->n_micro, 0.0);
-            tsr_backward(tape, step->n_micro > 1 ? share : loss, NULL);
-        }
+        descend(step, tape, t->recipe->loss(&t->networks, step), step->share);
     }
     tsr_tape_close(&tape);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
+/* ---- a step whose loss takes statistics over the whole batch ---- */
+
+/* embed() of this micro-batch. */
+static tsr_tensor *embed(tsr_step *step, const tsr_input *all, tsr_input *inputs)
+{
+    const tsr_trainer *t = step->trainer;
+    step->inputs = inputs;
+    return micro_inputs(step, all, inputs) ? t->recipe->embed(&t->networks, step) : NULL;
+}
+
+/* That of all micro-batches, without history: each [copies * n, ...] is a part of [copies * samples, ...]. */
+static tsr_tensor *embed_all(tsr_step *step, const tsr_input *all)
+{
+    int64_t samples = step->trainer->build.train->batch, n = samples / step->n_micro;
+    tsr_tensor *whole = NULL;
+    bool was = tsr_recording_set(false);
+    for (step->micro = 0; step->micro < step->n_micro; step->micro++) {
+        tsr_input inputs[FIELDS];
+        tsr_scope scope = tsr_scope_open();
+        tsr_tensor *part = embed(step, all, inputs);
+        if (whole == NULL && part != NULL) {
+            tsr_shape shape = tsr_tensor_shape(part);
+            shape.size[0] *= step->n_micro;
+            whole = tsr_tensor_hold(tsr_empty(tsr_tensor_dtype(part), shape));
+        }
+        if (whole != NULL && part != NULL) {
+            int64_t first = step->micro * n;
+            tsr_tensor *to = tsr_slice(by_copy(whole, samples), 1, first, first + n, 1);
+            if (to != NULL) tsr_tensor_copy(to, by_copy(part, n));
+        }
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+        step->inputs = NULL;
+        if (tsr_status_get() != TSR_STATUS_OK) break;
+    }
+    tsr_recording_set(was);
+    return whole;
+}
+
+/* The loss of the whole batch, from an embedding of it. */
+static void whole_loss(tsr_step *step, tsr_tape *tape, const tsr_input *all, tsr_tensor *embedding)
+{
+    const tsr_trainer *t = step->trainer;
+    tsr_input inputs[FIELDS + 1];
+    int n = step->n_inputs;
+    step->inputs = inputs;
+    if (embedding != NULL && micro_inputs(step, all, inputs)) {
+        inputs[n] = (tsr_input){"embed", embedding};
+        step->n_inputs = n + 1;
+        descend(step, tape, t->recipe->loss(&t->networks, step), 1.0);
+        step->n_inputs = n;
+    }
+    step->inputs = NULL;
+}
+
+/* By the chain rule in two parts: the gradient of the embedding first, then that of what makes it, micro-batch by
+ * micro-batch. */
+static void whole_step(tsr_step *step, const tsr_input *all)
+{
+    int64_t n_micro = step->n_micro, samples = step->trainer->build.train->batch;
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *whole = n_micro > 1 ? embed_all(step, all) : NULL;
+    step->micro = 0;
+    step->n_micro = 1;
+    step->share = 1.0;
+    tsr_tape *tape = tsr_tape_open();
+    tsr_input inputs[FIELDS];
+    whole_loss(step, tape, all,
+               n_micro > 1 ? tsr_require_grad(whole, true) : embed(step, all, inputs));
+    tsr_tape_close(&tape);
+    step->n_micro = n_micro;
+    bool cut = n_micro > 1 && tsr_status_get() == TSR_STATUS_OK;
+    tsr_tensor *gradient = cut ? tsr_tensor_grad(whole) : NULL;
+    for (; gradient != NULL && step->micro < n_micro; step->micro++) {
+        int64_t n = samples / n_micro;
+        tsr_scope part = tsr_scope_open();
+        tape = tsr_tape_open();
+        tsr_tensor *x = embed(step, all, inputs);
+        tsr_tensor *g = micro_rows(gradient, samples, step->micro * n, n);
+        if (x != NULL) tsr_backward(tape, tsr_sum(tsr_mul(x, g), NULL, 0, false), NULL);
+        tsr_tape_close(&tape);
+        tsr_scope_close(&part, TSR_NO_TENSORS);
+    }
+    step->inputs = NULL;
+    tsr_tensor_release(&whole);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
@@ -420,8 +516,12 @@ tsr_status tsr_trainer_step(tsr_trainer *t, const tsr_input *inputs, int n_input
     if (t->recipe->prepare != NULL) {
         step.n_inputs = t->recipe->prepare(&t->networks, &step, whole, n_inputs, FIELDS);
     }
-    for (; step.micro < step.n_micro && tsr_status_get() == TSR_STATUS_OK; step.micro++) {
-        micro_step(&step, whole);
+    if (t->recipe->embed != NULL && tsr_status_get() == TSR_STATUS_OK) {
+        whole_step(&step, whole);
+    } else {
+        for (; step.micro < step.n_micro && tsr_status_get() == TSR_STATUS_OK; step.micro++) {
+            micro_step(&step, whole);
+        }
     }
     step.inputs = NULL;
     step.n_inputs = 0;

@@ -74,23 +74,10 @@ static void test_simsiam__loss_and_gradients_equal_an_independent_implementation
     tsr_safetensors_close(&file);
 }
 
-static void test_simsiam__refuses_micro_batches(void **state)
-{
-    (void)state;
-    tsr_train_options train;
-    struct options o;
-    make_options(&train, &o);
-    train.micro_batch = 2;
-    tsr_build b = {.train = &train, .options = &o, .dtype = TSR_DTYPE_F32};
-    assert_null(tsr_trainer_make(&tsr_recipe__simsiam, &b, 3));
-    assert_failed(TSR_STATUS_ARGUMENT, "--micro-batch 2: simsiam's batch norm takes");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         tsr_test(test_simsiam__loss_and_gradients_equal_an_independent_implementation),
-        tsr_test(test_simsiam__refuses_micro_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
