@@ -62,20 +62,21 @@ static const tsr_default defaults[] = {
 };
 
 #define QUICKSTART                                                                                 \
-    "image-size=28 patch-size=7 dim=96 depth=4 heads=3 scale=0.5,1 drop-path=0 batch=32 epochs=4 " \
-    "warmup-epochs=0.2 lr=2e-3 "
+    "image-size=28 patch-size=7 dim=96 depth=4 heads=3 scale=0.5,1 drop-path=0 batch=32 "          \
+    "warmup-epochs=0.2 lr=4e-3 "
 
 static const tsr_preset presets[] = {
     {"vit-b", "the published ViT-B/16 run: 800 epochs, batch 2048, on ImageNet-1k",
      "model=vit_base"},
     {"quickstart", "Fashion-MNIST, with the arithmetic of ibot's quickstart; tokens of k-means",
-     QUICKSTART "tokenizer=kmeans tokens=512"},
-    {"quickstart-color", "the same with mean colours as tokens", QUICKSTART "tokenizer=color"},
+     QUICKSTART "epochs=4 tokenizer=kmeans tokens=512"},
+    {"quickstart-color", "the same with mean colours as tokens",
+     QUICKSTART "epochs=4 tokenizer=color"},
     {"quickstart-dvae", "the same with the words of a run of dvae (--tokenizer-checkpoint)",
-     QUICKSTART "tokenizer=dvae"},
+     QUICKSTART "epochs=4 tokenizer=dvae"},
     {"quickstart-prototypes",
      "the same with the prototypes of a run of ibot or dino (--tokenizer-checkpoint)",
-     QUICKSTART "tokenizer=prototypes"},
+     QUICKSTART "epochs=3 tokenizer=prototypes"},
 };
 
 /* What the optimizer trains: a ViT and a softmax over tokens. */
