@@ -50,13 +50,16 @@ static bool wants(const tsr_name_map *map, const char *name)
     return true;
 }
 
-/* torchvision's index is flat. */
+/* torchvision's index is flat. timm's networks with LayerScale whose class token has no position have no row for it. */
 static tsr_tensor *in_their_shape(const tsr_name_map *map, const tsr_module_entry *e)
 {
     tsr_tensor *t = tsr_detach(e->tensor);
-    bool flat =
-        begins_with(map->name, "torchvision") && strstr(e->name, "relative_position_index") != NULL;
-    return flat ? tsr_flatten(t, 0, 1) : t;
+    if (begins_with(map->name, "torchvision") && strstr(e->name, "relative_position_index") != NULL)
+        return tsr_flatten(t, 0, 1);
+    if (strcmp(map->name, "timm") == 0 && strcmp(e->name, "pos_embed") == 0 &&
+        is_zero(tsr_slice(t, 1, 0, 1, 1)))
+        return tsr_slice(t, 1, 1, tsr_tensor_size(t, 1), 1);
+    return t;
 }
 
 /* All rules of one name, the first of each part. */
