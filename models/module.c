@@ -355,9 +355,6 @@ tsr_status tsr_module_initialize(tsr_module *m, uint64_t seed)
 {
     tsr_module_list *list = list_tensors(m, true, true);
     if (list == NULL) return tsr_fail(TSR_STATUS_ARGUMENT, "module_initialize: module is NULL");
-    /* One tensor a turn: neighbours of a transformer are of different sizes, and blocks alike. */
-    int threads = tsr_module_count(m) < CHUNK ? 1 : tsr_threads();
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int64_t i = 0; i < list->n; i++) tsr_module_entry_initialize(&list->at[i], seed);
     tsr_module_list_free(&list);
     return TSR_STATUS_OK;
