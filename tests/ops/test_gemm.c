@@ -195,6 +195,24 @@ static void test_gemm__conversions_are_those_of_one_number(void **state)
     }
 }
 
+static void test_gemm__column_sums_are_right(void **state)
+{
+    (void)state;
+    for (int l = 0; l <= (int)tsr_cpu__level(); l++) {
+        for (int64_t rows = 0; rows < 11; rows += 5) {
+            enum { D = 37 };
+            tsr_tensor *x = random_matrix(BF16, rows, D, 1, false);
+            float sums[D];
+            tsr_bf16_kernels__at((tsr_cpu)l)->column_sums(sums, tsr_tensor_data(x), rows, D);
+            for (int64_t j = 0; j < D; j++) {
+                double sum = 0.0;
+                for (int64_t r = 0; r < rows; r++) sum += tsr_tensor_get(x, r * D + j);
+                assert_true(fabs((double)sums[j] - sum) <= 1e-6 * (double)rows);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +223,7 @@ int main(void)
 #endif
         tsr_test(test_gemm__bf16_has_the_same_bits_at_any_thread_count),
         tsr_test(test_gemm__conversions_are_those_of_one_number),
+        tsr_test(test_gemm__column_sums_are_right),
     };
     print_message("level in use: %s\n", tsr_cpu__name(tsr_cpu__level()));
     return cmocka_run_group_tests_name("gemm", tests, NULL, NULL);
