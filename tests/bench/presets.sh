@@ -14,7 +14,7 @@ seeds=${SEEDS:-0 1 2}
 # ---- the table ----
 
 table() {
-    awk -F '\t' '
+    awk -F '\t' -v methods="$methods" '
     BEGIN {
         n = split("raw-pixels " methods, row, " ")
         columns = split("knn knn-mean linear all-labels 10%-labels 1%-labels", column, " ")
@@ -38,7 +38,7 @@ table() {
             }
             printf "\n"
         }
-    }' methods="$methods" "$1/results.tsv"
+    }' "$1/results.tsv"
 }
 
 # ---- one method with one seed ----
