@@ -97,14 +97,28 @@ tsr_tensor *tsr_head_class_logits(const tsr_head *m, tsr_tensor *z)
     return m == NULL ? NULL : logits(m, m->last_layer, z);
 }
 
+static bool has_patch_layer(const tsr_head *m)
+{
+    if (m->last_layer2 != NULL) return true;
+    tsr_fail(TSR_STATUS_ARGUMENT, "head: was built without a layer for patches");
+    return false;
+}
+
 tsr_tensor *tsr_head_patch_logits(const tsr_head *m, tsr_tensor *z)
 {
-    if (m == NULL) return NULL;
-    if (m->last_layer2 == NULL) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "head: was built without a layer for patches");
-        return NULL;
-    }
-    return logits(m, m->last_layer2, z);
+    return m == NULL || !has_patch_layer(m) ? NULL : logits(m, m->last_layer2, z);
+}
+
+tsr_head_weights tsr_head_weights_make(const tsr_head *m)
+{
+    tsr_head_weights w = {0};
+    if (m == NULL || !has_patch_layer(m)) return w;
+    bool shared = m->last_layer2 == m->last_layer;
+    tsr_scope scope = tsr_module_enter(&m->module);
+    w.cls = w.patch = tsr_weight_norm_weight(m->last_layer);
+    if (!shared) w.patch = tsr_weight_norm_weight(m->last_layer2);
+    tsr_module_leave_many(&scope, TSR_TENSORS(w.cls, shared ? NULL : w.patch));
+    return w;
 }
 
 tsr_status tsr_head_forward(const tsr_head *m, tsr_tensor *tokens, tsr_tensor **cls,
@@ -112,8 +126,9 @@ tsr_status tsr_head_forward(const tsr_head *m, tsr_tensor *tokens, tsr_tensor **
 {
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *z = tsr_head_project(m, tokens);
-    *cls = tsr_head_class_logits(m, tsr_tokens_class(z));
-    *patch = tsr_head_patch_logits(m, tsr_tokens_patches(z));
+    tsr_head_weights w = tsr_head_weights_make(m);
+    *cls = tsr_linear(tsr_tokens_class(z), w.cls, NULL);
+    *patch = tsr_linear(tsr_tokens_patches(z), w.patch, NULL);
     if (*patch == NULL) *cls = NULL;
     tsr_scope_close(&scope, TSR_TENSORS(*cls, *patch));
     return *cls != NULL ? TSR_STATUS_OK : tsr_fail(TSR_STATUS_ARGUMENT, "head: an input is NULL");

@@ -33,6 +33,13 @@ tsr_weight_norm_layer *tsr_weight_norm_new(int64_t in, int64_t out, bool frozen,
     return tsr_module_finish(&m->module);
 }
 
+tsr_tensor *tsr_weight_norm_weight(const tsr_weight_norm_layer *m)
+{
+    if (m == NULL) return NULL;
+    tsr_scope scope = tsr_module_enter(&m->module);
+    return tsr_module_leave(&scope, tsr_weight_norm(m->v, m->g));
+}
+
 tsr_tensor *tsr_weight_norm_forward(const tsr_weight_norm_layer *m, tsr_tensor *x)
 {
     if (m == NULL) return NULL;

@@ -191,6 +191,7 @@ typedef struct tsr_weight_norm_layer {
 } tsr_weight_norm_layer;
 TSR_API tsr_weight_norm_layer *tsr_weight_norm_new(int64_t in, int64_t out, bool frozen,
                                                    tsr_dtype dtype);
+TSR_API tsr_tensor *tsr_weight_norm_weight(const tsr_weight_norm_layer *m); /* [out, in] */
 TSR_API tsr_tensor *tsr_weight_norm_forward(const tsr_weight_norm_layer *m, tsr_tensor *x);
 
 typedef enum tsr_norm {
@@ -611,6 +612,15 @@ TSR_API tsr_status tsr_head_forward(const tsr_head *m, tsr_tensor *tokens, tsr_t
 TSR_API tsr_tensor *tsr_head_project(const tsr_head *m, tsr_tensor *x);
 TSR_API tsr_tensor *tsr_head_class_logits(const tsr_head *m, tsr_tensor *z); /* [..., K] */
 TSR_API tsr_tensor *tsr_head_patch_logits(const tsr_head *m, tsr_tensor *z); /* [..., P] */
+
+/* The normed weights of both last layers, made once for those who want several logits: those of
+ * class tokens are tsr_linear(z, weights.cls, NULL), of patch tokens alike. Fails where the head was
+ * built without a layer for patches. */
+typedef struct tsr_head_weights {
+    tsr_tensor *cls;   /* [K, bottleneck] */
+    tsr_tensor *patch; /* [P, bottleneck]: cls where the layer is shared */
+} tsr_head_weights;
+TSR_API tsr_head_weights tsr_head_weights_make(const tsr_head *m);
 
 /* A backbone with its head, for views of several sizes (the authors' MultiCropWrapper); children
  * backbone, head. */

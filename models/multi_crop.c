@@ -105,8 +105,9 @@ tsr_multi_crop_output tsr_multi_crop_forward(const tsr_multi_crop *m, tsr_tensor
         x = tsr_concat(TSR_TENSORS(x, patch_rows(out.tokens, o.rows)), 0);
         tsr_tensor *z = tsr_head_project(m->head, x);
         int64_t n_all = tsr_tensor_size(z, 0);
-        out.cls = tsr_head_class_logits(m->head, tsr_slice(z, 0, 0, n_cls, 1));
-        out.patch = tsr_head_patch_logits(m->head, tsr_slice(z, 0, n_cls, n_all, 1));
+        tsr_head_weights w = tsr_head_weights_make(m->head);
+        out.cls = tsr_linear(tsr_slice(z, 0, 0, n_cls, 1), w.cls, NULL);
+        out.patch = tsr_linear(tsr_slice(z, 0, n_cls, n_all, 1), w.patch, NULL);
         if (o.rows == NULL) {
             int64_t batch = tsr_tensor_size(out.tokens, 0), n = tsr_tensor_size(out.tokens, 1) - 1;
             tsr_shape shape = TSR_SHAPE(batch, n, m->head->config.patch_out_dim);

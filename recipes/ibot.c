@@ -216,16 +216,17 @@ static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *ima
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *tokens = tsr_backbone_forward(ibot->teacher->backbone, images, NULL);
     tsr_tensor *z = tsr_head_project(head, tokens);
-    tsr_tensor *logits = tsr_head_class_logits(head, tsr_tokens_class(z));
+    tsr_head_weights w = tsr_head_weights_make(head);
+    tsr_tensor *logits = tsr_linear(tsr_tokens_class(z), w.cls, NULL);
     tsr_tensor *z_patch = tsr_flatten(tsr_tokens_patches(z), 0, 1);
     tsr_tensor *mean = tsr_mean(z_patch, (int[]){0}, 1, true);
     tsr_step_average(step, "center", tsr_mean(logits, (int[]){0}, 1, true));
-    tsr_step_average(step, "center2", tsr_head_patch_logits(head, tsr_unsqueeze(mean, 0)));
+    tsr_step_average(step, "center2", tsr_linear(tsr_unsqueeze(mean, 0), w.patch, NULL));
     double temp = tsr_schedule_warmup_at(&ibot->teacher_temp, epoch);
     double patch_temp = tsr_schedule_warmup_at(&ibot->teacher_patch_temp, epoch);
     *cls = tsr_distillation__target(&ibot->o.shared, logits, ibot->center, temp);
     if (rows != NULL) {
-        tsr_tensor *masked = tsr_head_patch_logits(head, tsr_gather_rows(z_patch, rows));
+        tsr_tensor *masked = tsr_linear(tsr_gather_rows(z_patch, rows), w.patch, NULL);
         tsr_tensor *center = tsr_reshape(ibot->center_patch, TSR_SHAPE(1, -1));
         *patch = tsr_distillation__target(&ibot->o.shared, masked, center, patch_temp);
     }
