@@ -215,6 +215,8 @@ static const struct work {
     {"ibot-16", make_ibot_16, ibot},
     {"vit-s-infer-1", make_infer_1, infer},
     {"vit-s-infer-32", make_infer_32, infer},
+    {"vit-s-infer-1-onnxruntime", make_infer_1, infer},
+    {"vit-s-infer-32-onnxruntime", make_infer_32, infer},
     {"small-ops", make_small_ops, small_ops},
     {"crops", make_crops, crops},
     {"update", make_update, update},

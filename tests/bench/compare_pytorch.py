@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""The same work in Tessera and in PyTorch, in turn, on the CPU.
+"""The same work in Tessera and in PyTorch (or onnxruntime), in turn, on the CPU.
 
     python3 tests/bench/compare_pytorch.py BUILD [WORK ...] [--rounds N] [--threads N]
 
-BUILD is a build directory with tests enabled. Needs torch, and torchvision with Pillow for `crops`. Each round
-runs the work once here and once there; printed are both medians, the median of the rounds' ratios, and peak memory.
+BUILD is a build directory with tests enabled. Needs torch; torchvision with Pillow for `crops`; onnx and onnxruntime for
+the works named after it. Each round runs the work once here and once there; printed are both medians, the median of the
+rounds' ratios, and peak memory.
 """
 import argparse
 import copy
+import io
 import resource
 import statistics
 import subprocess
@@ -114,6 +116,29 @@ def inference(batch):
             model(images)[:, 0]
 
     return run
+
+
+def onnxruntime_inference(batch):
+    import onnxruntime
+
+    class ClassToken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vit = ViT(*SIZES["s"])
+
+        def forward(self, images):
+            return self.vit(images)[:, 0]
+
+    options, file = onnxruntime.SessionOptions(), io.BytesIO()
+    options.intra_op_num_threads = torch.get_num_threads()
+    images = torch.randn(batch, 3, 224, 224)
+    with torch.inference_mode():
+        torch.onnx.export(ClassToken().eval(), (images,), file, input_names=["images"], dynamo=False)
+    session = onnxruntime.InferenceSession(
+        file.getvalue(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {"images": images.numpy()}
+    return lambda: session.run(None, feed)
 
 
 # ---- iBOT as its authors wrote it: head on every token of every crop, dense patch loss ----
@@ -302,6 +327,14 @@ WORKS = {
     "ibot-16": ("iBOT step, batch 16, f32", lambda _: ibot(16)),
     "vit-s-infer-1": ("ViT-S/16 inference, batch 1, f32", lambda _: inference(1)),
     "vit-s-infer-32": ("ViT-S/16 inference, batch 32, f32", lambda _: inference(32)),
+    "vit-s-infer-1-onnxruntime": (
+        "ViT-S/16 inference, batch 1, f32, beside onnxruntime",
+        lambda _: onnxruntime_inference(1),
+    ),
+    "vit-s-infer-32-onnxruntime": (
+        "ViT-S/16 inference, batch 32, f32, beside onnxruntime",
+        lambda _: onnxruntime_inference(32),
+    ),
     "small-ops": ("a million ops on 16 numbers, with gradients", lambda _: small_ops()),
     "crops": ("2 + 10 crops of 32 JPEGs of 500 x 375, one thread", crops),
     "update": ("clip, AdamW and teacher's average, ViT-B", lambda _: update()),
@@ -352,8 +385,8 @@ def compare(arguments, name):
         ratio = statistics.median(t / o for o, t in zip(ours.seconds, theirs.seconds))
         memory = ours.close(), theirs.close()
     print(
-        f"{WORKS[name][0]}: {1e3 * a:.1f} ms, PyTorch {1e3 * b:.1f} ms, {ratio:.2f} times as fast; "
-        f"peak {memory[0]} MiB, PyTorch {memory[1]} MiB",
+        f"{WORKS[name][0]}: {1e3 * a:.1f} ms, there {1e3 * b:.1f} ms, {ratio:.2f} times as fast; "
+        f"peak {memory[0]} MiB, there {memory[1]} MiB",
         flush=True,
     )
 
