@@ -123,6 +123,7 @@ static void multiply(struct job *t, int threads)
     int64_t most = smaller(BLOCK_BYTES / (2 * (t->depth > 0 ? t->depth : 1)), MOST_BLOCK_ROWS);
     int64_t fair = pieces(t->m, 4 * threads), tasks = 4 * threads;
     t->block = rounded_up(threads > 1 ? smaller(most, fair) : most, unit);
+    if (t->block < unit) t->block = unit;
     int64_t blocks = pieces(t->m, t->block);
     t->panels =
         threads > 1 && blocks < tasks ? pieces(all_panels, pieces(tasks, blocks)) : all_panels;
