@@ -60,6 +60,23 @@ static void count_state(const tsr_networks *n, const tsr_train_options *train, t
     t->state = (double)(t->student * (2 + moments) + t->teacher) * 4.0;
 }
 
+/* What the loader holds for each image of a batch: a batch of two against one of one. 0 where there is but one image. */
+static double bytes_of_image(const tsr_trial_run *run, const tsr_views *views,
+                             const tsr_loader_options *options)
+{
+    double held[2];
+    if (tsr_dataset_count(run->data) < 2) return 0.0;
+    for (int k = 0; k < 2; k++) {
+        tsr_loader_options o = *options;
+        o.batch = k + 1;
+        size_t before = tsr_pool_stats_get().in_use;
+        tsr_loader *loader = tsr_loader_open_views(run->data, views, &o);
+        held[k] = (double)tsr_pool_stats_get().in_use - (double)before;
+        tsr_loader_close(&loader);
+    }
+    return held[1] > held[0] ? held[1] - held[0] : 0.0;
+}
+
 tsr_status tsr_trial__run(const tsr_trial_run *run, const tsr_train_options *train, bool timed,
                           tsr_trial *t)
 {
@@ -78,11 +95,10 @@ tsr_status tsr_trial__run(const tsr_trial_run *run, const tsr_train_options *tra
     tsr_pool_peak_reset();
     size_t before = tsr_pool_stats_get().in_use;
     tsr_trainer *trainer = tsr_trainer_make(run->recipe, &build, 1000000);
-    size_t made = tsr_pool_stats_get().in_use;
+    t->image = trainer != NULL ? bytes_of_image(run, &views, &options) : 0.0;
     tsr_loader *loader =
         trainer != NULL ? tsr_loader_open_views(run->data, &views, &options) : NULL;
     if (loader != NULL) {
-        t->image = (double)(tsr_pool_stats_get().in_use - made) / (double)train->batch;
         count_state(tsr_trainer_networks(trainer), train, t);
         take_steps(trainer, loader, timed, t);
         t->bytes = (double)(tsr_pool_stats_get().peak - before);
