@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 TSR_API void tsr_pool__fail_at(int64_t n);
 
@@ -125,6 +126,34 @@ static void test_pool__memory_is_aligned_and_whole(void **state)
     }
     tsr_free(NULL);
     assert_int_equal(tsr_pool_stats_get().in_use, before);
+}
+
+/* Whether the kernel was asked for huge pages where p lies: "hg" among the flags of its mapping. */
+static bool asks_for_huge_pages(const void *p)
+{
+    char line[512];
+    bool here = false, asked = false;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        unsigned long from, to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            here = (uintptr_t)p >= from && (uintptr_t)p < to;
+        if (here && strncmp(line, "VmFlags:", 8) == 0) asked = strstr(line, " hg") != NULL;
+    }
+    if (file != NULL) fclose(file);
+    return asked;
+}
+
+/* Large blocks alone: a small one would waste them. */
+static void test_pool__large_blocks_lie_on_huge_pages(void **state)
+{
+    (void)state;
+    if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) != 0) skip();
+    char *large = tsr_alloc((size_t)8 << 20), *small = tsr_alloc(1000);
+    assert_true(asks_for_huge_pages(large + (4 << 20)));
+    assert_false(asks_for_huge_pages(small));
+    tsr_free(large);
+    tsr_free(small);
 }
 
 /* An eighth at most, the header and rounding to 64 bytes aside, is not asked for. */
@@ -459,6 +488,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         tsr_test(test_pool__memory_is_aligned_and_whole),
+        tsr_test(test_pool__large_blocks_lie_on_huge_pages),
         tsr_test(test_pool__little_is_wasted),
         tsr_test(test_pool__freed_memory_is_used_again),
         tsr_test(test_pool__trim_gives_back_what_is_cached),
