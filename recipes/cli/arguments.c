@@ -9,8 +9,9 @@
 enum { FLAGS = 256, HELP = 1000, ENTRY = 2000 };
 
 static int64_t threads;
-static const cli_flag common[] = {
-    {"threads", CLI_INT, &threads, "N", "processor threads; default: all this process may use"},
+static const tsr_flag common[] = {
+    {"threads", TSR_FLAG_INT, &threads, "N",
+     "processor threads; default: all this process may use"},
 };
 enum { COMMON = sizeof common / sizeof common[0] };
 
@@ -23,7 +24,7 @@ static void print_flag(const char *name, const char *argument, const char *meani
 }
 
 /* Where the value of an option comes from: "[paper, table 8]", or where a preset sets another "[published 0.05, ...]". */
-static void print_source(const cli_table *table, const tsr_option *o, const char *value)
+static void print_source(const tsr_arguments_table *table, const tsr_option *o, const char *value)
 {
     const char *published = o->value, *source = o->source;
     for (int i = 0; i < table->n_defaults; i++) {
@@ -44,7 +45,7 @@ static void print_source(const cli_table *table, const tsr_option *o, const char
            same || source == NULL ? "" : ", ", source != NULL ? source : "");
 }
 
-static void print_table(const cli_table *table)
+static void print_table(const tsr_arguments_table *table)
 {
     printf("\n%s:\n", table->title);
     for (int i = 0; i < table->n; i++) {
@@ -58,10 +59,10 @@ static void print_table(const cli_table *table)
     }
 }
 
-static void print_help(const cli_arguments *a)
+static void print_help(const tsr_arguments *a)
 {
-    printf("Usage: %s %s\n\n%s\n\nExample:\n  %s %s\n\nOptions:\n", cli_program_name(), a->usage,
-           a->description, cli_program_name(), a->example);
+    printf("Usage: %s %s\n\n%s\n\nExample:\n  %s %s\n\nOptions:\n", tsr_program__name(), a->usage,
+           a->description, tsr_program__name(), a->example);
     for (int i = 0; i < a->n_flags; i++) {
         print_flag(a->flags[i].name, a->flags[i].argument, a->flags[i].meaning);
     }
@@ -71,11 +72,11 @@ static void print_help(const cli_arguments *a)
     for (int i = 0; i < a->n_tables; i++) print_table(&a->tables[i]);
 }
 
-int cli_usage_error(const cli_arguments *a)
+int tsr_arguments__refuse(const tsr_arguments *a)
 {
-    fprintf(stderr, "%s: %s\nUsage: %s %s (--help explains)\n", cli_program_name(), tsr_message(),
-            cli_program_name(), a->usage);
-    return CLI_USAGE;
+    fprintf(stderr, "%s: %s\nUsage: %s %s (--help explains)\n", tsr_program__name(), tsr_message(),
+            tsr_program__name(), a->usage);
+    return TSR_EXIT_USAGE;
 }
 
 /* ---- names that nobody knows ---- */
@@ -100,7 +101,7 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-void cli_nearest_offer(cli_nearest *n, const char *name)
+void tsr_nearest__offer(tsr_nearest *n, const char *name)
 {
     if (strlen(n->given) > WORD || strlen(name) > WORD) return;
     bool begins = n->given[0] != '\0' && strncmp(name, n->given, strlen(n->given)) == 0;
@@ -115,8 +116,8 @@ static void refuse_option(const char *given, const struct option *list)
 {
     char name[WORD + 1];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(given, "="), given);
-    cli_nearest nearest = {.given = name + strspn(name, "-")};
-    for (int i = 0; list[i].name != NULL; i++) cli_nearest_offer(&nearest, list[i].name);
+    tsr_nearest nearest = {.given = name + strspn(name, "-")};
+    for (int i = 0; list[i].name != NULL; i++) tsr_nearest__offer(&nearest, list[i].name);
     tsr_fail(TSR_STATUS_ARGUMENT, "%s: no such option%s%s%s", name,
              nearest.name != NULL ? "; did you mean --" : "",
              nearest.name != NULL ? nearest.name : "", nearest.name != NULL ? "?" : "");
@@ -124,27 +125,28 @@ static void refuse_option(const char *given, const struct option *list)
 
 /* ---- reading ---- */
 
-static bool set_flag(const cli_flag *flag, const char *text)
+static bool set_flag(const tsr_flag *flag, const char *text)
 {
     char *end = NULL;
     switch (flag->type) {
-    case CLI_TEXT:
+    case TSR_FLAG_TEXT:
         *(const char **)flag->value = text;
         return true;
-    case CLI_SWITCH:
+    case TSR_FLAG_SWITCH:
         *(bool *)flag->value = true;
         return true;
-    case CLI_INT:
+    case TSR_FLAG_INT:
         *(int64_t *)flag->value = strtoll(text, &end, 10);
         break;
-    case CLI_DOUBLE:
+    case TSR_FLAG_DOUBLE:
         *(double *)flag->value = strtod(text, &end);
         break;
     }
-    double x = flag->type == CLI_INT ? (double)*(int64_t *)flag->value : *(double *)flag->value;
+    double x =
+        flag->type == TSR_FLAG_INT ? (double)*(int64_t *)flag->value : *(double *)flag->value;
     bool bounded = flag->lo != 0.0 || flag->hi != 0.0;
     if (end != text && *end == '\0' && (!bounded || (x >= flag->lo && x <= flag->hi))) return true;
-    const char *kind = flag->type == CLI_INT ? "a whole number" : "a number";
+    const char *kind = flag->type == TSR_FLAG_INT ? "a whole number" : "a number";
     if (bounded) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--%s: got \"%.60s\", expected %s from %.15g to %.15g",
                  flag->name, text, kind, flag->lo, flag->hi);
@@ -155,14 +157,14 @@ static bool set_flag(const cli_flag *flag, const char *text)
 }
 
 /* Entry k of: the command's flags, the common ones, then each table's options. */
-static bool set_entry(cli_arguments *a, int k, const char *text)
+static bool set_entry(tsr_arguments *a, int k, const char *text)
 {
     if (k < a->n_flags) return set_flag(&a->flags[k], text);
     k -= a->n_flags;
     if (k < COMMON) return set_flag(&common[k], text);
     k -= COMMON;
     for (int t = 0; t < a->n_tables; t++) {
-        cli_table *table = &a->tables[t];
+        tsr_arguments_table *table = &a->tables[t];
         if (k < table->n) {
             table->given[k] = true;
             return tsr_option_set(&table->at[k], table->options, text) == TSR_STATUS_OK;
@@ -172,11 +174,11 @@ static bool set_entry(cli_arguments *a, int k, const char *text)
     return false;
 }
 
-static int list_entries(const cli_arguments *a, struct option *list)
+static int list_entries(const tsr_arguments *a, struct option *list)
 {
     int n = 0;
     for (int i = 0; i < a->n_flags; i++, n++) {
-        int wants = a->flags[i].type == CLI_SWITCH ? no_argument : required_argument;
+        int wants = a->flags[i].type == TSR_FLAG_SWITCH ? no_argument : required_argument;
         list[n] = (struct option){a->flags[i].name, wants, NULL, ENTRY + n};
     }
     for (int i = 0; i < COMMON; i++, n++) {
@@ -192,7 +194,7 @@ static int list_entries(const cli_arguments *a, struct option *list)
     return n;
 }
 
-int cli_parse(cli_arguments *a, int argc, char **argv)
+int tsr_arguments__parse(tsr_arguments *a, int argc, char **argv)
 {
     struct option list[FLAGS];
     list_entries(a, list);
@@ -202,7 +204,7 @@ int cli_parse(cli_arguments *a, int argc, char **argv)
     while ((k = getopt_long(argc, argv, ":", list, NULL)) != -1) {
         if (k == HELP) {
             print_help(a);
-            return CLI_OK;
+            return TSR_EXIT_OK;
         }
         if (k == '?' || k == ':') {
             if (k == ':') {
@@ -210,28 +212,28 @@ int cli_parse(cli_arguments *a, int argc, char **argv)
             } else {
                 refuse_option(argv[optind - 1], list);
             }
-            return cli_usage_error(a);
+            return tsr_arguments__refuse(a);
         }
-        if (!set_entry(a, k - ENTRY, optarg)) return cli_usage_error(a);
+        if (!set_entry(a, k - ENTRY, optarg)) return tsr_arguments__refuse(a);
     }
     for (; optind < argc; optind++) {
         if (a->n_positional == a->max_positional) {
             tsr_fail(TSR_STATUS_ARGUMENT, "\"%.60s\": one argument too many", argv[optind]);
-            return cli_usage_error(a);
+            return tsr_arguments__refuse(a);
         }
         a->positional[a->n_positional++] = argv[optind];
     }
     if (a->n_positional < a->min_positional) {
         tsr_fail(TSR_STATUS_ARGUMENT, "an argument is missing");
-        return cli_usage_error(a);
+        return tsr_arguments__refuse(a);
     }
     if (threads > 0) tsr_threads_set((int)threads);
     return -1;
 }
 
-int cli_report(void)
+int tsr_program__report(void)
 {
-    if (tsr_status_get() == TSR_STATUS_OK) return CLI_OK;
-    fprintf(stderr, "%s: %s\n", cli_program_name(), tsr_message());
-    return CLI_FAILED;
+    if (tsr_status_get() == TSR_STATUS_OK) return TSR_EXIT_OK;
+    fprintf(stderr, "%s: %s\n", tsr_program__name(), tsr_message());
+    return TSR_EXIT_FAILED;
 }

@@ -48,13 +48,13 @@ static tsr_tensor *class_maps(tsr_tensor *weights)
 /* Side by side: the image [S, S], then each row of maps */
 static tsr_status draw(tsr_tensor *maps, const tsr_image *image, int patch, tsr_image *sheet)
 {
-    int size = image->width, zoom = cli_sheet_zoom(size), side = size / patch;
+    int size = image->width, zoom = tsr_sheet__zoom(size), side = size / patch;
     int64_t tiles = 1 + tsr_tensor_size(maps, 0), columns = tiles < COLUMNS ? tiles : COLUMNS;
-    int64_t rows = (tiles + columns - 1) / columns, pitch = (int64_t)size * zoom + CLI_SHEET_GAP;
+    int64_t rows = (tiles + columns - 1) / columns, pitch = (int64_t)size * zoom + TSR_SHEET_GAP;
     const float *values = tsr_tensor_data(maps);
     tsr_image tile = {0};
     if (values == NULL ||
-        cli_sheet_open(sheet, rows * pitch + CLI_SHEET_GAP, columns * pitch + CLI_SHEET_GAP) !=
+        tsr_sheet__open(sheet, rows * pitch + TSR_SHEET_GAP, columns * pitch + TSR_SHEET_GAP) !=
             TSR_STATUS_OK ||
         tsr_image_resize_storage(&tile, size, size) != TSR_STATUS_OK) {
         return tsr_status_get();
@@ -62,8 +62,8 @@ static tsr_status draw(tsr_tensor *maps, const tsr_image *image, int patch, tsr_
     memset(tile.pixels, 255, (size_t)size * (size_t)size * 3); /* what no patch covers */
     for (int64_t i = 0; i < tiles; i++) {
         if (i > 0) draw_map(values + (i - 1) * side * side, patch, side, &tile);
-        cli_sheet_paste(sheet, (int)(i / columns * pitch) + CLI_SHEET_GAP,
-                        (int)(i % columns * pitch) + CLI_SHEET_GAP, i == 0 ? image : &tile, zoom);
+        tsr_sheet__paste(sheet, (int)(i / columns * pitch) + TSR_SHEET_GAP,
+                         (int)(i % columns * pitch) + TSR_SHEET_GAP, i == 0 ? image : &tile, zoom);
     }
     tsr_image_free(&tile);
     return TSR_STATUS_OK;
@@ -82,10 +82,10 @@ static tsr_status load(const char *file, const char *folder, int64_t index, tsr_
     return tsr_status_get();
 }
 
-static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *loaded,
+static tsr_status run(tsr_frozen *f, const char *checkpoint, const tsr_image *loaded,
                       const char *out)
 {
-    if (cli_frozen_open(f, checkpoint) != TSR_STATUS_OK) return tsr_status_get();
+    if (tsr_frozen__open(f, checkpoint) != TSR_STATUS_OK) return tsr_status_get();
     int size = (int)(f->size > 0 ? f->size : f->backbone->image_size);
     tsr_image image = {0}, sheet = {0};
     tsr_view_spec view = tsr_view_eval(size);
@@ -98,7 +98,7 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *lo
         if (maps != NULL &&
             draw(maps, &image, (int)f->backbone->token_size, &sheet) == TSR_STATUS_OK &&
             tsr_jpeg_write(out, &sheet, 95) == TSR_STATUS_OK) {
-            cli_frozen_describe(f);
+            tsr_frozen__describe(f);
             printf("%s: the image, the mean of the heads, then each of %" PRId64
                    " heads; the class token of the "
                    "last block over %d x %d patches, each from its least to its largest\n",
@@ -112,19 +112,19 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const tsr_image *lo
     return tsr_status_get();
 }
 
-int cli_attention(int argc, char **argv)
+int tsr_command__attention(int argc, char **argv)
 {
-    cli_frozen frozen = CLI_FROZEN_DEFAULT;
+    tsr_frozen frozen = TSR_FROZEN_DEFAULT;
     const char *file = NULL, *data = NULL, *out = NULL;
     int64_t index = 0;
-    const cli_flag flags[] = {
-        {"image", CLI_TEXT, &file, "FILE", "a JPEG"},
-        {"data", CLI_TEXT, &data, "DIR", "or a data set, of which --index picks one"},
-        {"index", CLI_INT, &index, "N", "of the image in the data set; default 0", 0, 1e12},
-        {"out", CLI_TEXT, &out, "FILE", "the JPEG to write"},
-        CLI_WEIGHTS_FLAGS(frozen),
+    const tsr_flag flags[] = {
+        {"image", TSR_FLAG_TEXT, &file, "FILE", "a JPEG"},
+        {"data", TSR_FLAG_TEXT, &data, "DIR", "or a data set, of which --index picks one"},
+        {"index", TSR_FLAG_INT, &index, "N", "of the image in the data set; default 0", 0, 1e12},
+        {"out", TSR_FLAG_TEXT, &out, "FILE", "the JPEG to write"},
+        TSR_WEIGHTS_FLAGS(frozen),
     };
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "attention CHECKPOINT --image FILE --out FILE [options]",
         .example = "attention RUN --image cat.jpg --out heads.jpg --size 480",
         .description =
@@ -135,18 +135,18 @@ int cli_attention(int argc, char **argv)
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
         .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (out == NULL || (file == NULL) == (data == NULL)) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--out and one of --image and --data are needed");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     tsr_image image = {0};
     if (load(file, data, index, &image) == TSR_STATUS_OK)
         run(&frozen, arguments.positional[0], &image, out);
     tsr_image_free(&image);
-    cli_frozen_close(&frozen);
+    tsr_frozen__close(&frozen);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }

@@ -14,15 +14,15 @@ static void print(const tsr_head *head, const tsr_cluster_result *r)
     printf("%-36s %7.2f\n", "Fowlkes-Mallows index, %", 100.0 * r->fmi);
 }
 
-static tsr_status evaluate(cli_frozen *f, const tsr_head *head, tsr_dataset *data, int64_t limit)
+static tsr_status evaluate(tsr_frozen *f, const tsr_head *head, tsr_dataset *data, int64_t limit)
 {
-    cli_progress progress = {.what = "features"};
-    tsr_extract_options o = cli_frozen_features(f, 1, TSR_POOLING_CLASS, &progress);
+    tsr_progress progress = {.what = "features"};
+    tsr_extract_options o = tsr_frozen__features(f, 1, TSR_POOLING_CLASS, &progress);
     tsr_features features;
     tsr_cluster_result result;
     o.limit = limit;
     tsr_features_extract(f->backbone, data, &o, &features);
-    cli_progress_end(&progress);
+    tsr_progress__end(&progress);
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     tsr_tensor *clusters = tsr_head_assign(head, features.x);
     if (clusters != NULL &&
@@ -30,11 +30,11 @@ static tsr_status evaluate(cli_frozen *f, const tsr_head *head, tsr_dataset *dat
         printf("%" PRId64 " images (%s); ", tsr_tensor_size(clusters, 0), tsr_dataset_kind(data));
         print(head, &result);
     }
-    cli_report_problems(data);
+    tsr_dataset__report(data);
     return tsr_status_get();
 }
 
-static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder, const char *split,
+static tsr_status run(tsr_frozen *f, const char *checkpoint, const char *folder, const char *split,
                       int64_t limit)
 {
     tsr_dataset *data = tsr_dataset_open(folder, split);
@@ -44,35 +44,36 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder,
                  "%s has no labels: expected a folder for each class, or IDX or CIFAR files",
                  folder);
     }
-    if (tsr_status_get() == TSR_STATUS_OK && cli_frozen_open(f, checkpoint) == TSR_STATUS_OK) {
+    if (tsr_status_get() == TSR_STATUS_OK && tsr_frozen__open(f, checkpoint) == TSR_STATUS_OK) {
         head = tsr_head_load(f->checkpoint, f->weights);
     }
     if (head != NULL) {
-        cli_frozen_describe(f);
+        tsr_frozen__describe(f);
         evaluate(f, head, data, limit);
     }
     tsr_module_free(&head);
     tsr_dataset_close(&data);
-    cli_frozen_close(f);
+    tsr_frozen__close(f);
     return tsr_status_get();
 }
 
-int cli_cluster(int argc, char **argv)
+int tsr_command__cluster(int argc, char **argv)
 {
-    cli_frozen frozen = CLI_FROZEN_DEFAULT;
+    tsr_frozen frozen = TSR_FROZEN_DEFAULT;
     const char *data = NULL, *split = "test";
     int64_t limit = 0;
-    const cli_flag flags[] = {
-        {"data", CLI_TEXT, &data, "DIR", "labelled images, with a test (or val) part"},
-        {"split", CLI_TEXT, &split, "NAME", "train, val or test; default: test"},
-        {"images", CLI_INT, &limit, "N", "use only N images, spread evenly; default: all", 1, 1e12},
-        CLI_WEIGHTS_FLAGS(frozen),
-        {"batch", CLI_INT, &frozen.batch, "N",
+    const tsr_flag flags[] = {
+        {"data", TSR_FLAG_TEXT, &data, "DIR", "labelled images, with a test (or val) part"},
+        {"split", TSR_FLAG_TEXT, &split, "NAME", "train, val or test; default: test"},
+        {"images", TSR_FLAG_INT, &limit, "N", "use only N images, spread evenly; default: all", 1,
+         1e12},
+        TSR_WEIGHTS_FLAGS(frozen),
+        {"batch", TSR_FLAG_INT, &frozen.batch, "N",
          "images that go through the network at once; default 64", 1, 65536},
-        {"workers", CLI_INT, &frozen.workers, "N", "loader threads; default: as many as --threads",
-         0, 256},
+        {"workers", TSR_FLAG_INT, &frozen.workers, "N",
+         "loader threads; default: as many as --threads", 0, 256},
     };
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "cluster CHECKPOINT --data DIR [options]",
         .example = "cluster RUN --data IMAGES",
         .description =
@@ -86,14 +87,14 @@ int cli_cluster(int argc, char **argv)
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
         .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (data == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--data is needed");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     run(&frozen, arguments.positional[0], data, split, limit);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }

@@ -28,13 +28,13 @@ static void describe(const tsr_dataset *data, const char *folder)
 static tsr_status check(tsr_dataset *data)
 {
     tsr_image image = {0};
-    cli_progress progress = {.what = "reading"};
+    tsr_progress progress = {.what = "reading"};
     int64_t count = tsr_dataset_count(data);
     for (int64_t i = 0; i < count; i++) {
         if (tsr_dataset_load(data, i, 0, &image, NULL) != TSR_STATUS_OK) break;
-        cli_progress_show(&progress, i + 1, count);
+        tsr_progress__show(&progress, i + 1, count);
     }
-    cli_progress_end(&progress);
+    tsr_progress__end(&progress);
     tsr_image_free(&image);
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     enum { SHOWN = 100 };
@@ -117,10 +117,10 @@ static int64_t paste_views(struct sheet *s, const tsr_batch *batch, int v, int64
             int64_t row = (first_copy(s->views, v) + c) * batch->n + i;
             picture(x + row * pixels, spec, mask != NULL ? mask + row * cells * cells : NULL,
                     &s->tile);
-            cli_sheet_paste(&s->image, (int)(i * s->pitch) + CLI_SHEET_GAP, (int)left, &s->tile,
-                            s->zoom);
+            tsr_sheet__paste(&s->image, (int)(i * s->pitch) + TSR_SHEET_GAP, (int)left, &s->tile,
+                             s->zoom);
         }
-        left += (int64_t)spec->size * s->zoom + CLI_SHEET_GAP;
+        left += (int64_t)spec->size * s->zoom + TSR_SHEET_GAP;
     }
     return left;
 }
@@ -130,14 +130,14 @@ static tsr_status draw(tsr_dataset *data, const tsr_views *views, const tsr_batc
                        const char *out)
 {
     int size = 1;
-    int64_t width = CLI_SHEET_GAP;
+    int64_t width = TSR_SHEET_GAP;
     for (int v = 0; v < views->n; v++) size = views->at[v].size > size ? views->at[v].size : size;
-    struct sheet s = {.views = views, .zoom = cli_sheet_zoom(size)};
-    s.pitch = (int64_t)size * s.zoom + CLI_SHEET_GAP;
+    struct sheet s = {.views = views, .zoom = tsr_sheet__zoom(size)};
+    s.pitch = (int64_t)size * s.zoom + TSR_SHEET_GAP;
     for (int v = 0; v < views->n; v++) {
-        width += ((int64_t)views->at[v].size * s.zoom + CLI_SHEET_GAP) * copies_of(&views->at[v]);
+        width += ((int64_t)views->at[v].size * s.zoom + TSR_SHEET_GAP) * copies_of(&views->at[v]);
     }
-    if (cli_sheet_open(&s.image, batch->n * s.pitch + CLI_SHEET_GAP, width + s.pitch) ==
+    if (tsr_sheet__open(&s.image, batch->n * s.pitch + TSR_SHEET_GAP, width + s.pitch) ==
         TSR_STATUS_OK) {
         tsr_view_spec whole = tsr_view_eval(size);
         tsr_image loaded = {0};
@@ -146,11 +146,11 @@ static tsr_status draw(tsr_dataset *data, const tsr_views *views, const tsr_batc
             tsr_rng rng = tsr_rng_make(0, 0, 0, 0);
             tsr_dataset_load(data, (int64_t)tsr_tensor_get(index, i), 0, &loaded, NULL);
             if (tsr_view_image(&whole, &loaded, &rng, &s.tile) != TSR_STATUS_OK) break;
-            cli_sheet_paste(&s.image, (int)(i * s.pitch) + CLI_SHEET_GAP, CLI_SHEET_GAP, &s.tile,
-                            s.zoom);
+            tsr_sheet__paste(&s.image, (int)(i * s.pitch) + TSR_SHEET_GAP, TSR_SHEET_GAP, &s.tile,
+                             s.zoom);
         }
         tsr_image_free(&loaded);
-        int64_t left = CLI_SHEET_GAP + s.pitch;
+        int64_t left = TSR_SHEET_GAP + s.pitch;
         for (int v = 0; v < views->n; v++) left = paste_views(&s, batch, v, left);
     }
     if (tsr_status_get() == TSR_STATUS_OK) tsr_jpeg_write(out, &s.image, 90);
@@ -170,7 +170,8 @@ struct sheet_options {
     int64_t images, epoch, seed;
 };
 
-static tsr_status make_sheet(const cli_recipe *r, tsr_dataset *data, const struct sheet_options *o)
+static tsr_status make_sheet(const tsr_recipe_arguments *r, tsr_dataset *data,
+                             const struct sheet_options *o)
 {
     tsr_build build = {.train = &r->train, .options = r->options, .seed = (uint64_t)o->seed};
     tsr_view_spec specs[VIEWS];
@@ -189,30 +190,31 @@ static tsr_status make_sheet(const cli_recipe *r, tsr_dataset *data, const struc
     return tsr_status_get();
 }
 
-static int run(cli_recipe *r, int argc, char **argv)
+static int run(tsr_recipe_arguments *r, int argc, char **argv)
 {
     const char *folder = NULL, *split = NULL;
     bool all = false;
     struct sheet_options sheet = {.images = 8};
-    const cli_flag flags[] = {
-        {"data", CLI_TEXT, &folder, "DIR",
+    const tsr_flag flags[] = {
+        {"data", TSR_FLAG_TEXT, &folder, "DIR",
          "images: class folders, a flat folder, shards (*.tar), IDX or CIFAR files"},
-        {"split", CLI_TEXT, &split, "NAME",
+        {"split", TSR_FLAG_TEXT, &split, "NAME",
          "train, val or test; default: train where there is one, else all"},
-        {"out", CLI_TEXT, &sheet.out, "FILE", "the JPEG to write; without it nothing is drawn"},
-        {"images", CLI_INT, &sheet.images, "N", "rows of the sheet; default 8", 1, 1000},
-        {"epoch", CLI_INT, &sheet.epoch, "N", "whose views; default 0, the first", 0, 1e9},
-        {"check", CLI_SWITCH, &all, NULL, "read every image, and list those that are damaged"},
-        CLI_PRESET_FLAG(*r),
-        {"seed", CLI_INT, &sheet.seed, "N", "of a run; default 0"},
+        {"out", TSR_FLAG_TEXT, &sheet.out, "FILE",
+         "the JPEG to write; without it nothing is drawn"},
+        {"images", TSR_FLAG_INT, &sheet.images, "N", "rows of the sheet; default 8", 1, 1000},
+        {"epoch", TSR_FLAG_INT, &sheet.epoch, "N", "whose views; default 0, the first", 0, 1e9},
+        {"check", TSR_FLAG_SWITCH, &all, NULL, "read every image, and list those that are damaged"},
+        TSR_PRESET_FLAG(*r),
+        {"seed", TSR_FLAG_INT, &sheet.seed, "N", "of a run; default 0"},
     };
     char usage[128], example[128];
     snprintf(usage, sizeof usage, "data %s --data DIR [--out FILE] [options]", r->recipe->name);
     snprintf(example, sizeof example, "data %s --data IMAGES --out sheet.jpg", r->recipe->name);
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = usage,
         .example = example,
-        .description = cli_recipe_describe(
+        .description = tsr_recipe_arguments__describe(
             r,
             "Says what a data set is, and draws the first images of a run with this seed and all their\n"
             "views. Options are those of tessera pretrain; some have no influence here."),
@@ -220,11 +222,11 @@ static int run(cli_recipe *r, int argc, char **argv)
         .n_flags = sizeof flags / sizeof flags[0],
         .tables = r->tables,
         .n_tables = 2};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (folder == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--data is needed");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     tsr_dataset *data = tsr_dataset_open(folder, split);
@@ -235,16 +237,16 @@ static int run(cli_recipe *r, int argc, char **argv)
     }
     tsr_dataset_close(&data);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }
 
-int cli_data(int argc, char **argv)
+int tsr_command__data(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "pack") == 0) return cli_data_pack(argc - 1, argv + 1);
-    cli_recipe r;
-    int status = cli_recipe_open(&r, "data", argc, argv);
+    if (argc > 1 && strcmp(argv[1], "pack") == 0) return tsr_command__data_pack(argc - 1, argv + 1);
+    tsr_recipe_arguments r;
+    int status = tsr_recipe_arguments__open(&r, "data", argc, argv);
     if (status >= 0) return status;
     status = run(&r, argc - 1, argv + 1);
-    cli_recipe_close(&r);
+    tsr_recipe_arguments__close(&r);
     return status;
 }

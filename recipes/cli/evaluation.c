@@ -39,33 +39,33 @@ static int64_t used(const tsr_dataset *data, int64_t limit)
     return limit > 0 && limit < n ? limit : n;
 }
 
-static tsr_status one_row(const cli_evaluation *e, cli_evaluation_row *row, tsr_dataset *test)
+static tsr_status one_row(const tsr_evaluation *e, tsr_evaluation_row *row, tsr_dataset *test)
 {
     tsr_scope scope = tsr_scope_open();
     char what[64];
     snprintf(what, sizeof what, "%s, images", row->method);
-    cli_progress progress = {.what = what};
-    row->extract.progress = cli_progress_of;
+    tsr_progress progress = {.what = what};
+    row->extract.progress = tsr_progress__of;
     row->extract.user = &progress;
-    row->start = cli_now();
+    row->start = tsr_screen__now();
     row->extract.limit = e->train_images;
     tsr_extract_options o = row->extract;
     if (tsr_features_extract(row->backbone, row->train, &o, &row->train_features) ==
         TSR_STATUS_OK) {
-        cli_progress_end(&progress);
+        tsr_progress__end(&progress);
         o.limit = e->test_images;
         tsr_features_extract(row->backbone, test, &o, &row->test_features);
     }
-    cli_progress_end(&progress);
+    tsr_progress__end(&progress);
     if (tsr_status_get() == TSR_STATUS_OK) e->row(row, e->user);
     fflush(stdout);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return tsr_status_get();
 }
 
-static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset *test)
+static tsr_status rows(const tsr_evaluation *e, tsr_dataset *train, tsr_dataset *test)
 {
-    const cli_frozen *f = &e->frozen;
+    const tsr_frozen *f = &e->frozen;
     int last_blocks = e->last_blocks;
     tsr_pooling pooling = e->pooling;
     if (e->small_4_large_both) {
@@ -74,9 +74,9 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
         last_blocks = large ? 1 : f->backbone->depth < 4 ? (int)f->backbone->depth : 4;
         pooling = large ? TSR_POOLING_BOTH : TSR_POOLING_CLASS;
     }
-    cli_evaluation_row row = {.method = "this checkpoint",
+    tsr_evaluation_row row = {.method = "this checkpoint",
                               .backbone = f->backbone,
-                              .extract = cli_frozen_features(f, last_blocks, pooling, NULL),
+                              .extract = tsr_frozen__features(f, last_blocks, pooling, NULL),
                               .train = train,
                               .classes = tsr_dataset_classes(train)};
     row.extract.seed = e->seed;
@@ -97,32 +97,32 @@ static tsr_status rows(const cli_evaluation *e, tsr_dataset *train, tsr_dataset 
     return one_row(e, &row, test);
 }
 
-int cli_evaluation_run(cli_evaluation *e, const char *checkpoint)
+int tsr_evaluation__run(tsr_evaluation *e, const char *checkpoint)
 {
     if (e->data == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT,
                  "--data is needed: labelled images with a training and a test part");
-        cli_report();
-        return CLI_USAGE;
+        tsr_program__report();
+        return TSR_EXIT_USAGE;
     }
     tsr_scope scope = tsr_scope_open();
     tsr_dataset *train = NULL, *test = NULL;
-    if (cli_frozen_open(&e->frozen, checkpoint) == TSR_STATUS_OK) {
+    if (tsr_frozen__open(&e->frozen, checkpoint) == TSR_STATUS_OK) {
         train = tsr_dataset_open(e->data, "train");
         test = tsr_dataset_open(e->test_data != NULL ? e->test_data : e->data, "test");
     }
     if (tsr_status_get() == TSR_STATUS_OK && check_parts(train, test, e->data) == TSR_STATUS_OK) {
-        cli_frozen_describe(&e->frozen);
+        tsr_frozen__describe(&e->frozen);
         printf("%" PRId64 " training and %" PRId64 " test images, %" PRId64 " classes (%s)\n\n",
                used(train, e->train_images), used(test, e->test_images), tsr_dataset_classes(train),
                tsr_dataset_kind(train));
         rows(e, train, test);
-        cli_report_problems(train);
-        cli_report_problems(test);
+        tsr_dataset__report(train);
+        tsr_dataset__report(test);
     }
     tsr_dataset_close(&train);
     tsr_dataset_close(&test);
-    cli_frozen_close(&e->frozen);
+    tsr_frozen__close(&e->frozen);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 typedef struct request {
-    cli_frozen frozen;
+    tsr_frozen frozen;
     const char *format, *out, *names, *output, *image;
     bool any_size, external;
 } request;
@@ -177,15 +177,15 @@ static tsr_status export_weights(const request *r)
 
 static tsr_status run(request *r, const char *checkpoint)
 {
-    if (cli_frozen_open(&r->frozen, checkpoint) == TSR_STATUS_OK) {
-        cli_frozen_describe(&r->frozen);
+    if (tsr_frozen__open(&r->frozen, checkpoint) == TSR_STATUS_OK) {
+        tsr_frozen__describe(&r->frozen);
         if (is(r->format, "onnx")) {
             export_onnx(r);
         } else {
             export_weights(r);
         }
     }
-    cli_frozen_close(&r->frozen);
+    tsr_frozen__close(&r->frozen);
     return tsr_status_get();
 }
 
@@ -226,35 +226,36 @@ static tsr_status check(const request *r)
     return TSR_STATUS_OK;
 }
 
-int cli_export(int argc, char **argv)
+int tsr_command__export(int argc, char **argv)
 {
-    request r = {.frozen = CLI_FROZEN_DEFAULT, .output = "class"};
-    const cli_flag flags[] = {
-        {"format", CLI_TEXT, &r.format, "NAME", "onnx, safetensors or pth"},
-        {"out", CLI_TEXT, &r.out, "FILE", "the file to write"},
-        {"names", CLI_TEXT, &r.names, "MAP", "of weights: one of the above"},
-        {"output", CLI_TEXT, &r.output, "WHAT",
+    request r = {.frozen = TSR_FROZEN_DEFAULT, .output = "class"};
+    const tsr_flag flags[] = {
+        {"format", TSR_FLAG_TEXT, &r.format, "NAME", "onnx, safetensors or pth"},
+        {"out", TSR_FLAG_TEXT, &r.out, "FILE", "the file to write"},
+        {"names", TSR_FLAG_TEXT, &r.names, "MAP", "of weights: one of the above"},
+        {"output", TSR_FLAG_TEXT, &r.output, "WHAT",
          "of the graph: class (default), tokens, or attention of the last block"},
-        {"dynamic-size", CLI_SWITCH, &r.any_size, NULL, "the graph takes pictures of any size"},
-        {"external-data", CLI_SWITCH, &r.external, NULL,
+        {"dynamic-size", TSR_FLAG_SWITCH, &r.any_size, NULL,
+         "the graph takes pictures of any size"},
+        {"external-data", TSR_FLAG_SWITCH, &r.external, NULL,
          "the graph's weights in FILE.data, as beyond 2 GB in any case"},
-        {"image", CLI_TEXT, &r.image, "FILE", "a JPEG on which to verify the graph too"},
-        CLI_WEIGHTS_FLAGS(r.frozen),
+        {"image", TSR_FLAG_TEXT, &r.image, "FILE", "a JPEG on which to verify the graph too"},
+        TSR_WEIGHTS_FLAGS(r.frozen),
     };
     char description[2048];
     list_names(description, sizeof description);
-    cli_arguments arguments = {.usage = "export CHECKPOINT --format NAME --out FILE [options]",
+    tsr_arguments arguments = {.usage = "export CHECKPOINT --format NAME --out FILE [options]",
                                .example = "export RUN --format onnx --out vit.onnx",
                                .description = description,
                                .flags = flags,
                                .n_flags = sizeof flags / sizeof flags[0],
                                .min_positional = 1,
                                .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
-    if (check(&r) != TSR_STATUS_OK) return cli_usage_error(&arguments);
+    if (check(&r) != TSR_STATUS_OK) return tsr_arguments__refuse(&arguments);
     tsr_scope scope = tsr_scope_open();
     run(&r, arguments.positional[0]);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }

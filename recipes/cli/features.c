@@ -51,17 +51,17 @@ static tsr_status check_out(const char *out)
     return tsr_fail(TSR_STATUS_IO, "--out %s: its folder: %s", out, strerror(errno));
 }
 
-static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder, const char *split,
+static tsr_status run(tsr_frozen *f, const char *checkpoint, const char *folder, const char *split,
                       const char *out)
 {
     tsr_dataset *data = check_out(out) == TSR_STATUS_OK ? tsr_dataset_open(folder, split) : NULL;
     tsr_features features;
-    cli_progress progress = {.what = "features"};
-    if (data != NULL && cli_frozen_open(f, checkpoint) == TSR_STATUS_OK) {
-        cli_frozen_describe(f);
-        tsr_extract_options o = cli_frozen_features(f, 1, TSR_POOLING_CLASS, &progress);
+    tsr_progress progress = {.what = "features"};
+    if (data != NULL && tsr_frozen__open(f, checkpoint) == TSR_STATUS_OK) {
+        tsr_frozen__describe(f);
+        tsr_extract_options o = tsr_frozen__features(f, 1, TSR_POOLING_CLASS, &progress);
         tsr_features_extract(f->backbone, data, &o, &features);
-        cli_progress_end(&progress);
+        tsr_progress__end(&progress);
         if (tsr_status_get() == TSR_STATUS_OK &&
             write_features(&features, data, out) == TSR_STATUS_OK) {
             char shape[TSR_SHAPE_TEXT];
@@ -69,27 +69,27 @@ static tsr_status run(cli_frozen *f, const char *checkpoint, const char *folder,
                    tsr_shape_text(tsr_tensor_shape(features.x), shape), folder,
                    tsr_dataset_kind(data));
         }
-        cli_report_problems(data);
+        tsr_dataset__report(data);
     }
     tsr_dataset_close(&data);
-    cli_frozen_close(f);
+    tsr_frozen__close(f);
     return tsr_status_get();
 }
 
-int cli_features(int argc, char **argv)
+int tsr_command__features(int argc, char **argv)
 {
-    cli_frozen frozen = CLI_FROZEN_DEFAULT;
+    tsr_frozen frozen = TSR_FROZEN_DEFAULT;
     const char *data = NULL, *split = NULL, *out = NULL;
-    const cli_flag flags[] = {
-        {"data", CLI_TEXT, &data, "DIR",
+    const tsr_flag flags[] = {
+        {"data", TSR_FLAG_TEXT, &data, "DIR",
          "images: class folders, a flat folder, shards (*.tar), IDX or CIFAR files"},
-        {"split", CLI_TEXT, &split, "NAME",
+        {"split", TSR_FLAG_TEXT, &split, "NAME",
          "train, val or test; default: train where there is one, else all"},
-        {"out", CLI_TEXT, &out, "FILE", "the safetensors file to write"},
-        CLI_WEIGHTS_FLAGS(frozen),
-        CLI_FEATURE_FLAGS(frozen),
+        {"out", TSR_FLAG_TEXT, &out, "FILE", "the safetensors file to write"},
+        TSR_WEIGHTS_FLAGS(frozen),
+        TSR_FEATURE_FLAGS(frozen),
     };
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "features CHECKPOINT --data DIR --out FILE [options]",
         .example = "features RUN --data IMAGES --out features.safetensors",
         .description =
@@ -100,14 +100,14 @@ int cli_features(int argc, char **argv)
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
         .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (data == NULL || out == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     run(&frozen, arguments.positional[0], data, split, out);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint)
+tsr_status tsr_frozen__open(tsr_frozen *f, const char *checkpoint)
 {
     const char *w = f->weights;
     if (w != NULL && strcmp(w, "teacher") != 0 && strcmp(w, "student") != 0) {
@@ -21,7 +21,7 @@ tsr_status cli_frozen_open(cli_frozen *f, const char *checkpoint)
     return tsr_status_get();
 }
 
-void cli_frozen_describe(const cli_frozen *f)
+void tsr_frozen__describe(const tsr_frozen *f)
 {
     char shape[TSR_BACKBONE_TEXT];
     const char *recipe = "unknown recipe", *feature = "";
@@ -40,8 +40,8 @@ void cli_frozen_describe(const cli_frozen *f)
            (double)tsr_module_count(&f->backbone->module) / 1e6);
 }
 
-tsr_extract_options cli_frozen_features(const cli_frozen *f, int last_blocks, tsr_pooling pooling,
-                                        cli_progress *p)
+tsr_extract_options tsr_frozen__features(const tsr_frozen *f, int last_blocks, tsr_pooling pooling,
+                                         tsr_progress *p)
 {
     return (tsr_extract_options){
         .last_blocks = f->last_blocks > 0 ? (int)f->last_blocks : last_blocks,
@@ -49,12 +49,12 @@ tsr_extract_options cli_frozen_features(const cli_frozen *f, int last_blocks, ts
         .size = (int)f->size,
         .batch = f->batch,
         .workers = (int)f->workers,
-        .progress = p != NULL ? cli_progress_of : NULL,
+        .progress = p != NULL ? tsr_progress__of : NULL,
         .user = p,
     };
 }
 
-void cli_frozen_close(cli_frozen *f)
+void tsr_frozen__close(tsr_frozen *f)
 {
     tsr_module_free(&f->backbone);
     tsr_checkpoint_close(&f->checkpoint);

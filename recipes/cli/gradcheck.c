@@ -74,7 +74,7 @@ static bool check_op(const tsr_op_samples *op, uint64_t seed)
     return ok;
 }
 
-static bool is_asked(const cli_arguments *a, const char *op)
+static bool is_asked(const tsr_arguments *a, const char *op)
 {
     for (int i = 0; i < a->n_positional; i++) {
         if (strcmp(a->positional[i], op) == 0) return true;
@@ -91,11 +91,12 @@ static bool is_known(const tsr_op_samples *const *all, int n, const char *op)
     return false;
 }
 
-int cli_gradcheck(int argc, char **argv)
+int tsr_command__gradcheck(int argc, char **argv)
 {
     int64_t seed = 1;
-    const cli_flag flags[] = {{"seed", CLI_INT, &seed, "N", "of inputs and cotangents; default 1"}};
-    cli_arguments arguments = {
+    const tsr_flag flags[] = {
+        {"seed", TSR_FLAG_INT, &seed, "N", "of inputs and cotangents; default 1"}};
+    tsr_arguments arguments = {
         .usage = "gradcheck [OP ...]",
         .example = "gradcheck softmax layer_norm",
         .description =
@@ -105,12 +106,12 @@ int cli_gradcheck(int argc, char **argv)
         .flags = flags,
         .n_flags = 1,
         .max_positional = sizeof arguments.positional / sizeof arguments.positional[0]};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     int n, checked = 0, failed = 0;
     const tsr_op_samples *const *all = tsr_samples__all(&n);
     for (int i = 0; i < arguments.n_positional; i++) {
-        if (!is_known(all, n, arguments.positional[i])) return CLI_USAGE;
+        if (!is_known(all, n, arguments.positional[i])) return TSR_EXIT_USAGE;
     }
     printf("%-32s %7s %12s %12s\n", "op", "samples", "first order", "second order");
     for (int i = 0; i < n; i++) {
@@ -119,5 +120,5 @@ int cli_gradcheck(int argc, char **argv)
         failed += !check_op(all[i], (uint64_t)seed);
     }
     printf("%d ops, %d failed\n", checked, failed);
-    return failed > 0 ? CLI_FAILED : CLI_OK;
+    return failed > 0 ? TSR_EXIT_FAILED : TSR_EXIT_OK;
 }

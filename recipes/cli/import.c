@@ -239,37 +239,37 @@ static void describe(char *text, size_t bytes)
     }
 }
 
-int cli_import(int argc, char **argv)
+int tsr_command__import(int argc, char **argv)
 {
     struct import_flags f = {0};
-    const cli_flag flags[] = {
-        {"out", CLI_TEXT, &f.out, "CKPT", "the checkpoint to write"},
-        {"allow", CLI_TEXT, &f.allow, "KINDS", "unused, missing or both with a comma"},
-        {"prefix", CLI_TEXT, &f.prefix, "TEXT",
+    const tsr_flag flags[] = {
+        {"out", TSR_FLAG_TEXT, &f.out, "CKPT", "the checkpoint to write"},
+        {"allow", TSR_FLAG_TEXT, &f.allow, "KINDS", "unused, missing or both with a comma"},
+        {"prefix", TSR_FLAG_TEXT, &f.prefix, "TEXT",
          "which network: how its names begin; default: the only one, or the teacher's"},
-        {"names", CLI_TEXT, &f.names, "MAP", "one of the above; default: what fits best"},
-        {"heads", CLI_INT, &f.heads, "N",
+        {"names", TSR_FLAG_TEXT, &f.names, "MAP", "one of the above; default: what fits best"},
+        {"heads", TSR_FLAG_INT, &f.heads, "N",
          "attention heads of a vit; default: as its relative positions have, or dim / 64", 1, 256},
-        {"image-size", CLI_INT, &f.image_size, "PIXELS",
+        {"image-size", TSR_FLAG_INT, &f.image_size, "PIXELS",
          "resize positions to pictures of this side", 8, 4096},
     };
     char description[2048];
     describe(description, sizeof description);
-    cli_arguments arguments = {.usage = "import FILE --out CKPT [options]",
+    tsr_arguments arguments = {.usage = "import FILE --out CKPT [options]",
                                .example = "import dino_deitsmall16_pretrain.pth --out CKPT.tsr",
                                .description = description,
                                .flags = flags,
                                .n_flags = sizeof flags / sizeof flags[0],
                                .min_positional = 1,
                                .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (f.out == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--out is needed");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
     run(arguments.positional[0], &f);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }

@@ -119,9 +119,9 @@ static tsr_status print_tensors(tsr_checkpoint *c)
     return tsr_fail(TSR_STATUS_NUMERIC, "%" PRId64 " tensors have NaN or infinity in them", broken);
 }
 
-int cli_inspect(int argc, char **argv)
+int tsr_command__inspect(int argc, char **argv)
 {
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "inspect CHECKPOINT",
         .example = "inspect RUN",
         .description =
@@ -130,7 +130,7 @@ int cli_inspect(int argc, char **argv)
             "against its checksums: exit status 1 when it is damaged, or has NaN or infinity in it.",
         .min_positional = 1,
         .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     char path[TSR_CHECKPOINT_PATH];
     tsr_checkpoint *c = tsr_checkpoint_open_run(arguments.positional[0], path);
@@ -142,5 +142,5 @@ int cli_inspect(int argc, char **argv)
     }
     tsr_checkpoint_close(&c);
     fflush(stdout);
-    return cli_report();
+    return tsr_program__report();
 }

@@ -40,23 +40,23 @@ static void head(void *user)
     printf(" %9s\n", "time");
 }
 
-static tsr_status row(const cli_evaluation_row *r, void *user)
+static tsr_status row(const tsr_evaluation_row *r, void *user)
 {
     const struct knn *knn = user;
     char what[64];
     snprintf(what, sizeof what, "%s, neighbours of test images", r->method);
-    cli_progress progress = {.what = what};
+    tsr_progress progress = {.what = what};
     tsr_knn_options o = knn->options;
     tsr_knn_result result;
-    o.progress = cli_progress_of;
+    o.progress = tsr_progress__of;
     o.user = &progress;
     tsr_knn_evaluate(&r->train_features, &r->test_features, &o, &result);
-    cli_progress_end(&progress);
+    tsr_progress__end(&progress);
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
-    char time[CLI_DURATION];
+    char time[TSR_SCREEN_DURATION];
     printf("%-20s", r->method);
     for (int i = 0; i < result.n; i++) printf(" %7.2f", 100.0 * result.scores[i].top1);
-    printf(" %9s\n", cli_duration(cli_now() - r->start, time));
+    printf(" %9s\n", tsr_screen__duration(tsr_screen__now() - r->start, time));
     if (r->classes <= 10) return TSR_STATUS_OK;
     printf("%-20s", "  top-5");
     for (int i = 0; i < result.n; i++) printf(" %7.2f", 100.0 * result.scores[i].top5);
@@ -64,22 +64,22 @@ static tsr_status row(const cli_evaluation_row *r, void *user)
     return TSR_STATUS_OK;
 }
 
-int cli_knn(int argc, char **argv)
+int tsr_command__knn(int argc, char **argv)
 {
     struct knn knn = {.options = {.temperature = 0.07}};
     const char *counts = "10,20,100,200";
-    cli_evaluation e = CLI_EVALUATION_DEFAULT;
+    tsr_evaluation e = TSR_EVALUATION_DEFAULT;
     int64_t seed = 0;
-    const cli_flag flags[] = {
-        CLI_EVALUATION_FLAGS(e),
-        {"k", CLI_TEXT, &counts, "K,...", "numbers of neighbours; default 10,20,100,200"},
-        {"temperature", CLI_DOUBLE, &knn.options.temperature, "T", "of the votes; default 0.07",
-         1e-3, 100},
-        CLI_WEIGHTS_FLAGS(e.frozen),
-        CLI_FEATURE_FLAGS(e.frozen),
-        {"seed", CLI_INT, &seed, "N", "of the untrained network; default 0"},
+    const tsr_flag flags[] = {
+        TSR_EVALUATION_FLAGS(e),
+        {"k", TSR_FLAG_TEXT, &counts, "K,...", "numbers of neighbours; default 10,20,100,200"},
+        {"temperature", TSR_FLAG_DOUBLE, &knn.options.temperature, "T",
+         "of the votes; default 0.07", 1e-3, 100},
+        TSR_WEIGHTS_FLAGS(e.frozen),
+        TSR_FEATURE_FLAGS(e.frozen),
+        {"seed", TSR_FLAG_INT, &seed, "N", "of the untrained network; default 0"},
     };
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "knn CHECKPOINT --data DIR [options]",
         .example = "knn RUN --data IMAGES --k 10,20",
         .description =
@@ -91,16 +91,16 @@ int cli_knn(int argc, char **argv)
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
         .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (parse_counts(counts, &knn) != TSR_STATUS_OK) {
-        cli_report();
-        return CLI_USAGE;
+        tsr_program__report();
+        return TSR_EXIT_USAGE;
     }
     e.seed = (uint64_t)seed;
     e.last_blocks = 1;
     e.head = head;
     e.row = row;
     e.user = &knn;
-    return cli_evaluation_run(&e, arguments.positional[0]);
+    return tsr_evaluation__run(&e, arguments.positional[0]);
 }

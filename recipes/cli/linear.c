@@ -40,45 +40,45 @@ static void head(void *user)
            l->logistic ? "penalty" : "rate", "time");
 }
 
-static void print_row(const cli_evaluation_row *r, double top1, double top5, double setting)
+static void print_row(const tsr_evaluation_row *r, double top1, double top5, double setting)
 {
-    char time[CLI_DURATION];
+    char time[TSR_SCREEN_DURATION];
     printf("%-20s %7.2f %7.2f %9.4g %9s\n", r->method, 100.0 * top1, 100.0 * top5, setting,
-           cli_duration(cli_now() - r->start, time));
+           tsr_screen__duration(tsr_screen__now() - r->start, time));
 }
 
 /* Fresh crops of the training images for each epoch. */
 static tsr_tensor *augmented(int64_t epoch, void *user)
 {
-    const cli_evaluation_row *r = user;
+    const tsr_evaluation_row *r = user;
     tsr_extract_options o = r->extract;
     tsr_features features = {0};
     char what[64];
     snprintf(what, sizeof what, "%s, images of epoch %" PRId64, r->method, epoch + 1);
-    cli_progress progress = {.what = what};
+    tsr_progress progress = {.what = what};
     o.augment = true;
     o.epoch = epoch;
-    o.progress = cli_progress_of;
+    o.progress = tsr_progress__of;
     o.user = &progress;
     tsr_features_extract(r->backbone, r->train, &o, &features);
-    cli_progress_end(&progress);
+    tsr_progress__end(&progress);
     return features.x;
 }
 
-static tsr_status row(const cli_evaluation_row *r, void *user)
+static tsr_status row(const tsr_evaluation_row *r, void *user)
 {
     const struct linear *l = user;
     char what[64];
     snprintf(what, sizeof what, "%s, %s", r->method,
              l->logistic ? "iterations, fewer if it converges" : "steps");
-    cli_progress progress = {.what = what};
+    tsr_progress progress = {.what = what};
     if (l->logistic) {
         tsr_logistic_options o = l->regression;
         tsr_logistic_result result;
-        o.progress = cli_progress_of;
+        o.progress = tsr_progress__of;
         o.user = &progress;
         tsr_logistic_evaluate(&r->train_features, &r->test_features, &o, &result);
-        cli_progress_end(&progress);
+        tsr_progress__end(&progress);
         if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
         const tsr_logistic_score *best = &result.scores[result.best];
         print_row(r, best->top1, best->top5, best->penalty);
@@ -90,43 +90,44 @@ static tsr_status row(const cli_evaluation_row *r, void *user)
         o.epoch_features = augmented;
         o.user = (void *)(uintptr_t)r;
     } else {
-        o.progress = cli_progress_of;
+        o.progress = tsr_progress__of;
         o.user = &progress;
     }
     tsr_linear_evaluate(&r->train_features, &r->test_features, &o, &result);
-    cli_progress_end(&progress);
+    tsr_progress__end(&progress);
     if (tsr_status_get() != TSR_STATUS_OK) return tsr_status_get();
     const tsr_linear_score *best = &result.scores[result.best];
     print_row(r, best->top1, best->top5, best->rate);
     return TSR_STATUS_OK;
 }
 
-int cli_linear(int argc, char **argv)
+int tsr_command__linear(int argc, char **argv)
 {
     struct linear l = {0};
     const char *classifier = "sgd", *rates = NULL, *penalties = NULL;
-    cli_evaluation e = CLI_EVALUATION_DEFAULT;
+    tsr_evaluation e = TSR_EVALUATION_DEFAULT;
     int64_t seed = 0;
-    const cli_flag flags[] = {
-        CLI_EVALUATION_FLAGS(e),
-        {"classifier", CLI_TEXT, &classifier, "KIND",
+    const tsr_flag flags[] = {
+        TSR_EVALUATION_FLAGS(e),
+        {"classifier", TSR_FLAG_TEXT, &classifier, "KIND",
          "sgd, or logistic for regression by L-BFGS; default sgd"},
-        {"epochs", CLI_INT, &l.sgd.epochs, "N", "sgd: passes over the features; default 100", 1,
+        {"epochs", TSR_FLAG_INT, &l.sgd.epochs, "N", "sgd: passes over the features; default 100",
+         1, 1e6},
+        {"sgd-batch", TSR_FLAG_INT, &l.sgd.batch, "N", "sgd: images in a step; default 1024", 1,
          1e6},
-        {"sgd-batch", CLI_INT, &l.sgd.batch, "N", "sgd: images in a step; default 1024", 1, 1e6},
-        {"rates", CLI_TEXT, &rates, "R,...",
+        {"rates", TSR_FLAG_TEXT, &rates, "R,...",
          "sgd: learning rates for a batch of 256, trained at once; default 1 to 9 times 1e-4 to 1"},
-        {"augment", CLI_SWITCH, &l.augment, NULL,
+        {"augment", TSR_FLAG_SWITCH, &l.augment, NULL,
          "sgd: fresh random crops in each epoch, as the authors do; a pass of the network each"},
-        {"penalties", CLI_TEXT, &penalties, "L,...",
+        {"penalties", TSR_FLAG_TEXT, &penalties, "L,...",
          "logistic: weights of |W|^2; default 0.01,0.1,1"},
-        {"iterations", CLI_INT, &l.regression.iterations, "N",
+        {"iterations", TSR_FLAG_INT, &l.regression.iterations, "N",
          "logistic: at most, for each penalty; default 300", 1, 1e6},
-        CLI_WEIGHTS_FLAGS(e.frozen),
-        CLI_FEATURE_FLAGS(e.frozen),
-        {"seed", CLI_INT, &seed, "N", "of first weights, shuffles and crops; default 0"},
+        TSR_WEIGHTS_FLAGS(e.frozen),
+        TSR_FEATURE_FLAGS(e.frozen),
+        {"seed", TSR_FLAG_INT, &seed, "N", "of first weights, shuffles and crops; default 0"},
     };
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "linear CHECKPOINT --data DIR [options]",
         .example = "linear RUN --data IMAGES",
         .description =
@@ -138,7 +139,7 @@ int cli_linear(int argc, char **argv)
         .n_flags = sizeof flags / sizeof flags[0],
         .min_positional = 1,
         .max_positional = 1};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     l.logistic = strcmp(classifier, "logistic") == 0;
     if (!l.logistic && strcmp(classifier, "sgd") != 0) {
@@ -159,13 +160,13 @@ int cli_linear(int argc, char **argv)
             parse_numbers("penalties", penalties, l.penalties, TSR_LOGISTIC_MAX_PENALTIES);
     }
     if (tsr_status_get() != TSR_STATUS_OK) {
-        cli_report();
-        return CLI_USAGE;
+        tsr_program__report();
+        return TSR_EXIT_USAGE;
     }
     l.sgd.seed = e.seed = (uint64_t)seed;
     e.small_4_large_both = true;
     e.head = head;
     e.row = row;
     e.user = &l;
-    return cli_evaluation_run(&e, arguments.positional[0]);
+    return tsr_evaluation__run(&e, arguments.positional[0]);
 }

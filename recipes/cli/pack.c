@@ -82,12 +82,12 @@ static tsr_status pack_one(struct pack *p, int64_t i)
 
 static void pack(struct pack *p)
 {
-    cli_progress progress = {.what = "packing"};
+    tsr_progress progress = {.what = "packing"};
     int64_t count = tsr_dataset_count(p->data);
     for (int64_t i = 0; i < count && pack_one(p, i) == TSR_STATUS_OK; i++) {
-        cli_progress_show(&progress, i + 1, count);
+        tsr_progress__show(&progress, i + 1, count);
     }
-    cli_progress_end(&progress);
+    tsr_progress__end(&progress);
     if (tsr_status_get() == TSR_STATUS_OK) end_shard(p);
     tsr_atomic_file__abandon(&p->file);
     if (tsr_status_get() != TSR_STATUS_OK) return;
@@ -95,20 +95,20 @@ static void pack(struct pack *p)
            count, tsr_dataset_classes(p->data) > 0 ? ", their classes by number" : "");
 }
 
-int cli_data_pack(int argc, char **argv)
+int tsr_command__data_pack(int argc, char **argv)
 {
     struct pack p = {0};
     const char *data = NULL, *split = NULL;
     int64_t mebibytes = 256;
-    const cli_flag flags[] = {
-        {"data", CLI_TEXT, &data, "DIR", "images: class folders, a flat folder or shards"},
-        {"split", CLI_TEXT, &split, "NAME",
+    const tsr_flag flags[] = {
+        {"data", TSR_FLAG_TEXT, &data, "DIR", "images: class folders, a flat folder or shards"},
+        {"split", TSR_FLAG_TEXT, &split, "NAME",
          "train, val or test; default: train where there is one, else all"},
-        {"out", CLI_TEXT, &p.prefix, "PREFIX",
+        {"out", TSR_FLAG_TEXT, &p.prefix, "PREFIX",
          "shards are PREFIX-000000.tar, PREFIX-000001.tar, ..."},
-        {"shard-size", CLI_INT, &mebibytes, "MIB", "most of one shard; default 256", 1, 1e6},
+        {"shard-size", TSR_FLAG_INT, &mebibytes, "MIB", "most of one shard; default 256", 1, 1e6},
     };
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "data pack --data DIR --out PREFIX [--shard-size MIB]",
         .example = "data pack --data IMAGES --out shards/train",
         .description =
@@ -116,15 +116,15 @@ int cli_data_pack(int argc, char **argv)
             "each image's class beside it. A run on them sees the same images as one on the folder.",
         .flags = flags,
         .n_flags = sizeof flags / sizeof flags[0]};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     if (data == NULL || p.prefix == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--data and --out are needed");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     p.most = mebibytes << 20;
     p.data = tsr_dataset_open(data, split);
     if (p.data != NULL) pack(&p);
     tsr_dataset_close(&p.data);
-    return cli_report();
+    return tsr_program__report();
 }

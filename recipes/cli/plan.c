@@ -104,12 +104,13 @@ static double available_bytes(void)
 static void print_time(const struct trial *t, int64_t images, int64_t epochs)
 {
     int64_t steps = images / t->batch;
-    char epoch[CLI_DURATION], run[CLI_DURATION];
+    char epoch[TSR_SCREEN_DURATION], run[TSR_SCREEN_DURATION];
     double of_epoch = (double)steps * t->of.seconds;
     printf("time        %.3g s a step of %" PRId64 ", %.3g images/s; an epoch of %" PRId64
            " steps %s, the run of %" PRId64 " epochs %s\n",
            t->of.seconds, t->batch, (double)t->batch / t->of.seconds, steps,
-           cli_duration(of_epoch, epoch), epochs, cli_duration(of_epoch * (double)epochs, run));
+           tsr_screen__duration(of_epoch, epoch), epochs,
+           tsr_screen__duration(of_epoch * (double)epochs, run));
 }
 
 static void print_plan(const struct trial *t, int64_t images, int64_t epochs, bool measured)
@@ -132,7 +133,7 @@ static void print_plan(const struct trial *t, int64_t images, int64_t epochs, bo
             : "extrapolated from a smaller batch: this one does not fit; --micro-batch makes it smaller");
 }
 
-tsr_status cli_plan_print(const tsr_trial_run *run, tsr_train_options *train, int64_t images)
+tsr_status tsr_plan__print(const tsr_trial_run *run, tsr_train_options *train, int64_t images)
 {
     if (train->memory_budget > 0.0) {
         tsr_trial fit;
@@ -165,38 +166,38 @@ tsr_status cli_plan_print(const tsr_trial_run *run, tsr_train_options *train, in
         small.of.state + (small.of.bytes - small.of.state) * (double)micro / (double)small.batch;
     whole.of.seconds *= scale;
     whole.of.products *= scale;
-    char time[CLI_DURATION];
+    char time[TSR_SCREEN_DURATION];
     bool fits = whole.of.bytes < 0.9 * available_bytes();
     if (fits && isatty(STDERR_FILENO)) {
         fprintf(stderr, "trying steps of %" PRId64 " images; this takes about %s\n", whole.batch,
-                cli_duration(whole.of.seconds * 2.0, time));
+                tsr_screen__duration(whole.of.seconds * 2.0, time));
     }
     if (fits && run_trial(run, *train, &whole) != TSR_STATUS_OK) return tsr_status_get();
     print_plan(&whole, images, train->epochs, fits);
     return TSR_STATUS_OK;
 }
 
-static int run(cli_recipe *r, int argc, char **argv)
+static int run(tsr_recipe_arguments *r, int argc, char **argv)
 {
     tsr_trial_run plan = {.recipe = r->recipe};
     const char *folder = NULL;
     int64_t images = 1281167, seed = 0;
-    const cli_flag flags[] = {
-        {"data", CLI_TEXT, &folder, "DIR", "the images of the run"},
-        {"images", CLI_INT, &images, "N",
+    const tsr_flag flags[] = {
+        {"data", TSR_FLAG_TEXT, &folder, "DIR", "the images of the run"},
+        {"images", TSR_FLAG_INT, &images, "N",
          "or how many there will be (noise is used); default 1281167, ImageNet-1k", 1, 1e12},
-        CLI_PRESET_FLAG(*r),
-        {"seed", CLI_INT, &seed, "N", "of a run; default 0"},
-        {"workers", CLI_INT, &plan.workers, "N", "loader threads; default: as many as --threads", 0,
-         256},
+        TSR_PRESET_FLAG(*r),
+        {"seed", TSR_FLAG_INT, &seed, "N", "of a run; default 0"},
+        {"workers", TSR_FLAG_INT, &plan.workers, "N",
+         "loader threads; default: as many as --threads", 0, 256},
     };
     char usage[128], example[128];
     snprintf(usage, sizeof usage, "plan %s [--data DIR] [options]", r->recipe->name);
     snprintf(example, sizeof example, "plan %s --images 100000 --epochs 100", r->recipe->name);
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = usage,
         .example = example,
-        .description = cli_recipe_describe(
+        .description = tsr_recipe_arguments__describe(
             r,
             "Takes a few steps of a run, writes nothing, and says how much memory, arithmetic and time all\n"
             "of it will take here. Options are those of tessera pretrain."),
@@ -204,7 +205,7 @@ static int run(cli_recipe *r, int argc, char **argv)
         .n_flags = sizeof flags / sizeof flags[0],
         .tables = r->tables,
         .n_tables = 2};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     plan.build = (tsr_build){.options = r->options, .dtype = TSR_DTYPE_F32, .seed = (uint64_t)seed};
     tsr_scope scope = tsr_scope_open();
@@ -212,19 +213,19 @@ static int run(cli_recipe *r, int argc, char **argv)
     plan.data = folder != NULL ? tsr_dataset_open(folder, NULL) : make_noise(r->train.batch, side);
     if (plan.data != NULL) {
         plan.build.classes = tsr_dataset_classes(plan.data);
-        cli_plan_print(&plan, &r->train, folder != NULL ? tsr_dataset_count(plan.data) : images);
+        tsr_plan__print(&plan, &r->train, folder != NULL ? tsr_dataset_count(plan.data) : images);
     }
     tsr_dataset_close(&plan.data);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
-    return cli_report();
+    return tsr_program__report();
 }
 
-int cli_plan(int argc, char **argv)
+int tsr_command__plan(int argc, char **argv)
 {
-    cli_recipe r;
-    int status = cli_recipe_open(&r, "plan", argc, argv);
+    tsr_recipe_arguments r;
+    int status = tsr_recipe_arguments__open(&r, "plan", argc, argv);
     if (status >= 0) return status;
     status = run(&r, argc - 1, argv + 1);
-    cli_recipe_close(&r);
+    tsr_recipe_arguments__close(&r);
     return status;
 }

@@ -45,10 +45,10 @@ static void fitted(const tsr_train_options *train, double bytes, void *user)
 static void progress(const tsr_run_progress *p, void *user)
 {
     struct screen *screen = user;
-    double t = cli_now();
+    double t = tsr_screen__now();
     if (p->step < p->steps && t - screen->last < (screen->terminal ? 0.2 : 10.0)) return;
     screen->last = t;
-    char left[CLI_DURATION];
+    char left[TSR_SCREEN_DURATION];
     printf("%sepoch %" PRId64 "/%" PRId64 " step %" PRId64 "/%" PRId64 " loss %.4f",
            screen->terminal ? "\r\033[K" : "", p->epoch, p->epochs, p->step, p->steps,
            p->result->loss);
@@ -56,7 +56,7 @@ static void progress(const tsr_run_progress *p, void *user)
         printf(" %s %.4f", p->result->numbers[i].name, p->result->numbers[i].value);
     }
     printf(" lr %.2e grad %.2f %.1f images/s ETA %s%s", p->result->lr, p->result->gradient_norm,
-           p->images_per_second, cli_duration(p->seconds_left, left),
+           p->images_per_second, tsr_screen__duration(p->seconds_left, left),
            screen->terminal && p->step < p->steps ? "" : "\n");
     fflush(stdout);
 }
@@ -129,12 +129,12 @@ static tsr_status check_recipe(const tsr_checkpoint *c, const char *out, const c
 
 /* The options of a run, as its checkpoint has them; what the user gave must agree. Options that are newer than the run take
  * their defaults, as no preset that the run was started with had them; they are named on the screen. */
-static tsr_status read_options(const tsr_checkpoint *c, const char *out, cli_recipe *r,
-                               const cli_recipe *defaults)
+static tsr_status read_options(const tsr_checkpoint *c, const char *out, tsr_recipe_arguments *r,
+                               const tsr_recipe_arguments *defaults)
 {
     int newer = 0;
     for (int t = 0; t < 2; t++) {
-        const cli_table *table = &r->tables[t];
+        const tsr_arguments_table *table = &r->tables[t];
         for (int i = 0; i < table->n; i++) {
             const tsr_option *o = &table->at[i];
             char key[96], got[TSR_OPTION_TEXT], usual[TSR_OPTION_TEXT];
@@ -161,7 +161,8 @@ static tsr_status read_options(const tsr_checkpoint *c, const char *out, cli_rec
 }
 
 /* What a run to be resumed was started with: its options, seed and images. */
-static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept, cli_recipe *r)
+static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept,
+                                        tsr_recipe_arguments *r)
 {
     const char *out = run->out;
     char path[TSR_CHECKPOINT_PATH];
@@ -174,14 +175,14 @@ static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept,
     tsr_checkpoint *c = tsr_checkpoint_open(tsr_checkpoint_path(out, step, path));
     if (c == NULL) return tsr_status_get();
     if (check_recipe(c, out, r->recipe->name) == TSR_STATUS_OK) {
-        cli_recipe defaults = {.options = calloc(1, r->recipe->options_size)};
+        tsr_recipe_arguments defaults = {.options = calloc(1, r->recipe->options_size)};
         if (defaults.options == NULL) {
             tsr_fail(TSR_STATUS_MEMORY, "--resume: no memory for options");
         } else if (tsr_recipe_defaults(r->recipe, &defaults.train, defaults.options) ==
                    TSR_STATUS_OK) {
             read_options(c, out, r, &defaults);
         }
-        cli_recipe_close(&defaults);
+        tsr_recipe_arguments__close(&defaults);
     }
     if (tsr_status_get() == TSR_STATUS_OK) tsr_checkpoint_get_uint(c, "seed", &run->seed);
     if (tsr_status_get() == TSR_STATUS_OK) images_of_checkpoint(c, run, kept);
@@ -189,7 +190,7 @@ static tsr_status options_of_checkpoint(tsr_run_options *run, struct kept *kept,
     return tsr_status_get();
 }
 
-static void print_config(const tsr_recipe *recipe, const cli_table *tables, int n,
+static void print_config(const tsr_recipe *recipe, const tsr_arguments_table *tables, int n,
                          const tsr_run_options *run)
 {
     printf("%s: %s\n  seed %" PRIu64 " threads %d", recipe->name, recipe->title, run->seed,
@@ -207,7 +208,8 @@ static void print_config(const tsr_recipe *recipe, const cli_table *tables, int 
 }
 
 /* --projection as wide as the first layer of the head of the network that is taken. */
-static tsr_status option_of_head(const tsr_checkpoint *c, const char *network, cli_recipe *r)
+static tsr_status option_of_head(const tsr_checkpoint *c, const char *network,
+                                 tsr_recipe_arguments *r)
 {
     char name[64], text[32];
     if (network == NULL && tsr_checkpoint_get_string(c, "feature", &network) != TSR_STATUS_OK)
@@ -226,13 +228,13 @@ static tsr_status option_of_head(const tsr_checkpoint *c, const char *network, c
 }
 
 /* The shape of the checkpoint's network, where the user gave no other; head: also of the first layer of its head. */
-static tsr_status options_of_init(const tsr_run_options *run, bool head, cli_recipe *r)
+static tsr_status options_of_init(const tsr_run_options *run, bool head, tsr_recipe_arguments *r)
 {
     static const char *const shape[] = {"model", "image-size", "patch-size", "window",
                                         "dim",   "depth",      "heads",      "mlp-ratio"};
     char path[TSR_CHECKPOINT_PATH], text[TSR_OPTION_TEXT];
     tsr_train_options theirs;
-    const cli_table *table = &r->tables[0];
+    const tsr_arguments_table *table = &r->tables[0];
     tsr_checkpoint *c = tsr_checkpoint_open_run(run->init, path);
     if (c != NULL && tsr_backbone_train_options(c, &theirs) == TSR_STATUS_OK) {
         for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
@@ -246,7 +248,7 @@ static tsr_status options_of_init(const tsr_run_options *run, bool head, cli_rec
     return tsr_status_get();
 }
 
-static tsr_status dry_run(cli_recipe *r, const tsr_run_options *o)
+static tsr_status dry_run(tsr_recipe_arguments *r, const tsr_run_options *o)
 {
     struct tsr_run_data data;
     tsr_scope scope = tsr_scope_open();
@@ -258,48 +260,50 @@ static tsr_status dry_run(cli_recipe *r, const tsr_run_options *o)
                                         .seed = o->seed},
                               .data = data.used,
                               .workers = o->workers};
-        cli_plan_print(&plan, &r->train, tsr_dataset_count(data.used));
+        tsr_plan__print(&plan, &r->train, tsr_dataset_count(data.used));
     }
     tsr_run__close_data(&data);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return tsr_status_get();
 }
 
-static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
+static int run_recipe(tsr_recipe_arguments *r, bool finetune, int argc, char **argv)
 {
     const tsr_recipe *recipe = r->recipe;
     tsr_run_options run = {0};
     int64_t seed = 0;
     bool from_projection = false, dry = false;
-    const cli_flag init = {
-        "init", CLI_TEXT, &run.init, "CKPT",
+    const tsr_flag init = {
+        "init", TSR_FLAG_TEXT, &run.init, "CKPT",
         "start from the backbone of this checkpoint, of tessera import or a run"};
-    const cli_flag weights = {
-        "weights", CLI_TEXT, &run.init_weights, "NETWORK",
+    const tsr_flag weights = {
+        "weights", TSR_FLAG_TEXT, &run.init_weights, "NETWORK",
         "of the checkpoint: teacher or student; default: what its recipe evaluates"};
-    const cli_flag flags[] = {
-        {"data", CLI_TEXT, &run.data, "DIR",
+    const tsr_flag flags[] = {
+        {"data", TSR_FLAG_TEXT, &run.data, "DIR",
          "images: class folders, a flat folder, shards (*.tar), IDX or CIFAR files"},
-        {"out", CLI_TEXT, &run.out, "DIR", "where checkpoints and the log go"},
-        {"resume", CLI_SWITCH, &run.resume, NULL,
+        {"out", TSR_FLAG_TEXT, &run.out, "DIR", "where checkpoints and the log go"},
+        {"resume", TSR_FLAG_SWITCH, &run.resume, NULL,
          "go on with the run in --out; its options are taken from there"},
         finetune ? weights : init,
-        CLI_PRESET_FLAG(*r),
-        {"seed", CLI_INT, &seed, "N", "of all random numbers; default 0"},
-        {"workers", CLI_INT, &run.workers, "N", "loader threads; default: as many as --threads"},
-        {"save-every", CLI_INT, &run.save_every, "STEPS", "between checkpoints; default: an epoch"},
-        {"evaluate-every", CLI_INT, &run.evaluate_every, "EPOCHS",
+        TSR_PRESET_FLAG(*r),
+        {"seed", TSR_FLAG_INT, &seed, "N", "of all random numbers; default 0"},
+        {"workers", TSR_FLAG_INT, &run.workers, "N",
+         "loader threads; default: as many as --threads"},
+        {"save-every", TSR_FLAG_INT, &run.save_every, "STEPS",
+         "between checkpoints; default: an epoch"},
+        {"evaluate-every", TSR_FLAG_INT, &run.evaluate_every, "EPOCHS",
          "between measurements of recipes with labels, and at the end; default 1", 1, 1e9},
-        {"keep", CLI_INT, &run.keep, "N", "newest checkpoints to keep; default 2"},
-        {"stop-after", CLI_INT, &run.stop_after, "STEPS",
+        {"keep", TSR_FLAG_INT, &run.keep, "N", "newest checkpoints to keep; default 2"},
+        {"stop-after", TSR_FLAG_INT, &run.stop_after, "STEPS",
          "end early, with a checkpoint; the schedules stay"},
-        {"dry-run", CLI_SWITCH, &dry, NULL,
+        {"dry-run", TSR_FLAG_SWITCH, &dry, NULL,
          "take a few steps, write nothing, and say what memory and time the run will take"},
-        {"label-fraction", CLI_DOUBLE, &run.label_fraction, "SHARE",
+        {"label-fraction", TSR_FLAG_DOUBLE, &run.label_fraction, "SHARE",
          "train on this share of each class's images, drawn by --seed", 1e-9, 1},
-        {"label-list", CLI_TEXT, &run.label_list, "FILE",
+        {"label-list", TSR_FLAG_TEXT, &run.label_list, "FILE",
          "train on the images that this file names, a line each"},
-        {"from-projection", CLI_SWITCH, &from_projection, NULL,
+        {"from-projection", TSR_FLAG_SWITCH, &from_projection, NULL,
          "keep the first layer of the checkpoint's head: --projection of its width"},
     };
     char usage[160], example[160];
@@ -312,7 +316,7 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
         snprintf(example, sizeof example, "pretrain %s --data IMAGES --out RUN --epochs 100",
                  recipe->name);
     }
-    cli_arguments arguments = {.usage = usage,
+    tsr_arguments arguments = {.usage = usage,
                                .example = example,
                                .description = r->description,
                                .flags = flags,
@@ -320,33 +324,33 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
                                .tables = r->tables,
                                .n_tables = 2,
                                .max_positional = finetune};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     run.seed = (uint64_t)seed;
     if (arguments.n_positional > 0) run.init = arguments.positional[0];
     if (run.resume && run.init != NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "%s: a run that is resumed goes on with its own weights",
                  finetune ? run.init : "--init");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     if (finetune && !run.resume && run.init == NULL) {
         tsr_fail(TSR_STATUS_ARGUMENT, "a checkpoint to start from is missing");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     const char *w = run.init_weights;
     if (w != NULL && strcmp(w, "teacher") != 0 && strcmp(w, "student") != 0) {
         tsr_fail(TSR_STATUS_ARGUMENT, "--weights: got \"%.60s\", expected teacher or student", w);
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     if (run.resume && options_of_checkpoint(&run, &kept, r) != TSR_STATUS_OK) {
-        return cli_report();
+        return tsr_program__report();
     }
     if (run.data == NULL || (run.out == NULL && !dry)) {
         tsr_fail(TSR_STATUS_ARGUMENT, dry ? "--data is needed" : "--data and --out are needed");
-        return cli_usage_error(&arguments);
+        return tsr_arguments__refuse(&arguments);
     }
     if (finetune && !run.resume && options_of_init(&run, from_projection, r) != TSR_STATUS_OK)
-        return cli_report();
+        return tsr_program__report();
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -362,36 +366,36 @@ static int run_recipe(cli_recipe *r, bool finetune, int argc, char **argv)
     print_config(recipe, r->tables, 2, &run);
     if (dry) {
         dry_run(r, &run);
-        return cli_report();
+        return tsr_program__report();
     }
     tsr_run(recipe, &r->train, r->options, &run, &events);
-    return cli_report();
+    return tsr_program__report();
 }
 
-int cli_pretrain(int argc, char **argv)
+int tsr_command__pretrain(int argc, char **argv)
 {
-    cli_recipe r;
-    int status = cli_recipe_open(&r, "pretrain", argc, argv);
+    tsr_recipe_arguments r;
+    int status = tsr_recipe_arguments__open(&r, "pretrain", argc, argv);
     if (status >= 0) return status;
     status = run_recipe(&r, false, argc - 1, argv + 1);
-    cli_recipe_close(&r);
+    tsr_recipe_arguments__close(&r);
     return status;
 }
 
-int cli_finetune(int argc, char **argv)
+int tsr_command__finetune(int argc, char **argv)
 {
     enum { ARGUMENTS = 256 };
     char name[] = "finetune", *named[ARGUMENTS + 1] = {argv[0], name};
     if (argc >= ARGUMENTS) {
         tsr_fail(TSR_STATUS_ARGUMENT, "more than %d arguments", ARGUMENTS);
-        cli_report();
-        return CLI_USAGE;
+        tsr_program__report();
+        return TSR_EXIT_USAGE;
     }
     for (int i = 1; i < argc; i++) named[i + 1] = argv[i];
-    cli_recipe r;
-    int status = cli_recipe_open(&r, "finetune", argc + 1, named);
+    tsr_recipe_arguments r;
+    int status = tsr_recipe_arguments__open(&r, "finetune", argc + 1, named);
     if (status >= 0) return status;
     status = run_recipe(&r, true, argc, named + 1);
-    cli_recipe_close(&r);
+    tsr_recipe_arguments__close(&r);
     return status;
 }

@@ -6,14 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static const cli_program *program;
+static const tsr_program *program;
 
-const char *cli_program_name(void)
+const char *tsr_program__name(void)
 {
     return program->name;
 }
 
-const tsr_recipe *const *cli_program_recipes(int *n)
+const tsr_recipe *const *tsr_program__recipes(int *n)
 {
     *n = program->n_recipes;
     return program->recipes;
@@ -49,40 +49,40 @@ static void spin_less(char **argv)
     if (setenv("GOMP_SPINCOUNT", "10000", 1) == 0) execv(path, argv); /* else as it is */
 }
 
-int cli_main(const cli_program *p, int argc, char **argv)
+int tsr_program__run(const tsr_program *p, int argc, char **argv)
 {
     spin_less(argv);
     program = p;
     if (argc < 2) {
         print_help();
-        return CLI_USAGE;
+        return TSR_EXIT_USAGE;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
         print_help();
-        return CLI_OK;
+        return TSR_EXIT_OK;
     }
     if (strcmp(argv[1], "--version") == 0 && p->version != NULL) {
         printf("%s %s\n", p->name, p->version);
-        return CLI_OK;
+        return TSR_EXIT_OK;
     }
     for (int i = 0; i < p->n_commands; i++) {
         if (strcmp(argv[1], p->commands[i].name) == 0) {
             return p->commands[i].run(argc - 1, argv + 1);
         }
     }
-    cli_nearest nearest = {.given = argv[1]};
-    for (int i = 0; i < p->n_commands; i++) cli_nearest_offer(&nearest, p->commands[i].name);
+    tsr_nearest nearest = {.given = argv[1]};
+    for (int i = 0; i < p->n_commands; i++) tsr_nearest__offer(&nearest, p->commands[i].name);
     fprintf(stderr, "%s: there is no command \"%.60s\"; ", p->name, argv[1]);
     if (nearest.name != NULL) fprintf(stderr, "did you mean %s? ", nearest.name);
     fprintf(stderr, "%s --help lists them\n", p->name);
-    return CLI_USAGE;
+    return TSR_EXIT_USAGE;
 }
 
 int tsr_main(int argc, char **argv, const tsr_recipe *const *recipes, int n)
 {
-    static const cli_command commands[] = {CLI_RECIPE_COMMANDS};
+    static const tsr_command commands[] = {TSR_RECIPE_COMMANDS};
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
-    cli_program p = {.name = argc == 0       ? ""
+    tsr_program p = {.name = argc == 0       ? ""
                              : slash != NULL ? slash + 1
                                              : argv[0],
                      .about = "Trains recipes of its own with the Tessera library.",
@@ -90,5 +90,5 @@ int tsr_main(int argc, char **argv, const tsr_recipe *const *recipes, int n)
                      .n_commands = sizeof commands / sizeof commands[0],
                      .recipes = recipes,
                      .n_recipes = n};
-    return cli_main(&p, argc, argv);
+    return tsr_program__run(&p, argc, argv);
 }

@@ -17,16 +17,16 @@ static const char *find_preset(int argc, char **argv)
 static void list_recipes(const char *command)
 {
     int n;
-    const tsr_recipe *const *recipes = cli_program_recipes(&n);
-    printf("Usage: %s %s RECIPE [options] (%s %s RECIPE --help)\n\nRecipes:\n", cli_program_name(),
-           command, cli_program_name(), command);
+    const tsr_recipe *const *recipes = tsr_program__recipes(&n);
+    printf("Usage: %s %s RECIPE [options] (%s %s RECIPE --help)\n\nRecipes:\n", tsr_program__name(),
+           command, tsr_program__name(), command);
     for (int i = 0; i < n; i++) {
         printf("  %-10s %s\n  %10s %s\n", recipes[i]->name, recipes[i]->title, "",
                recipes[i]->paper);
     }
 }
 
-const char *cli_recipe_describe(cli_recipe *r, const char *about)
+const char *tsr_recipe_arguments__describe(tsr_recipe_arguments *r, const char *about)
 {
     size_t size = sizeof r->description;
     size_t used = (size_t)snprintf(r->description, size, "%s\nPresets:", about);
@@ -38,28 +38,29 @@ const char *cli_recipe_describe(cli_recipe *r, const char *about)
     return r->description;
 }
 
-int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
+int tsr_recipe_arguments__open(tsr_recipe_arguments *r, const char *command, int argc, char **argv)
 {
-    *r = (cli_recipe){0};
+    *r = (tsr_recipe_arguments){0};
     if (argc < 2 || strcmp(argv[1], "--help") == 0) {
         list_recipes(command);
-        return argc < 2 ? CLI_USAGE : CLI_OK;
+        return argc < 2 ? TSR_EXIT_USAGE : TSR_EXIT_OK;
     }
     int n;
-    const tsr_recipe *const *recipes = cli_program_recipes(&n);
+    const tsr_recipe *const *recipes = tsr_program__recipes(&n);
     r->recipe = tsr_recipe_find_in(recipes, n, argv[1]);
     if (r->recipe == NULL) {
-        cli_report();
-        return CLI_USAGE;
+        tsr_program__report();
+        return TSR_EXIT_USAGE;
     }
     r->options = calloc(1, r->recipe->options_size);
-    if (r->options == NULL) return CLI_FAILED;
+    if (r->options == NULL) return TSR_EXIT_FAILED;
     const tsr_option *table = tsr_train_option_table(&n);
-    r->tables[0] = (cli_table){.title = "Training", .at = table, .n = n, .options = &r->train};
-    r->tables[1] = (cli_table){.title = r->recipe->title,
-                               .at = r->recipe->options,
-                               .n = r->recipe->n_options,
-                               .options = r->options};
+    r->tables[0] =
+        (tsr_arguments_table){.title = "Training", .at = table, .n = n, .options = &r->train};
+    r->tables[1] = (tsr_arguments_table){.title = r->recipe->title,
+                                         .at = r->recipe->options,
+                                         .n = r->recipe->n_options,
+                                         .options = r->options};
     for (int t = 0; t < 2; t++) {
         r->tables[t].defaults = r->recipe->defaults;
         r->tables[t].n_defaults = r->recipe->n_defaults;
@@ -69,16 +70,16 @@ int cli_recipe_open(cli_recipe *r, const char *command, int argc, char **argv)
     snprintf(about, sizeof about,
              "%s.\n%s.\nIn brackets: where the published value of an option comes from.",
              r->recipe->title, r->recipe->paper);
-    cli_recipe_describe(r, about);
+    tsr_recipe_arguments__describe(r, about);
     const char *preset = find_preset(argc, argv);
     if (preset != NULL) tsr_recipe_preset(r->recipe, preset, &r->train, r->options);
     if (tsr_status_get() == TSR_STATUS_OK) return -1;
-    cli_report();
-    cli_recipe_close(r);
-    return CLI_USAGE;
+    tsr_program__report();
+    tsr_recipe_arguments__close(r);
+    return TSR_EXIT_USAGE;
 }
 
-void cli_recipe_close(cli_recipe *r)
+void tsr_recipe_arguments__close(tsr_recipe_arguments *r)
 {
     free(r->options);
     r->options = NULL;

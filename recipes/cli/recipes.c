@@ -6,15 +6,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-int cli_recipes(int argc, char **argv)
+int tsr_command__recipes(int argc, char **argv)
 {
-    cli_arguments arguments = {.usage = "recipes",
+    tsr_arguments arguments = {.usage = "recipes",
                                .example = "recipes",
                                .description =
                                    "Lists the recipes, their papers, and the presets of each."};
-    int status = cli_parse(&arguments, argc, argv), n;
+    int status = tsr_arguments__parse(&arguments, argc, argv), n;
     if (status >= 0) return status;
-    const tsr_recipe *const *recipes = cli_program_recipes(&n);
+    const tsr_recipe *const *recipes = tsr_program__recipes(&n);
     for (int i = 0; i < n; i++) {
         const tsr_recipe *r = recipes[i];
         printf("%s%s: %s\n  %s\n", i > 0 ? "\n" : "", r->name, r->title, r->paper);
@@ -22,7 +22,7 @@ int cli_recipes(int argc, char **argv)
             printf("  --preset %-14s %s\n", r->presets[k].name, r->presets[k].meaning);
         }
     }
-    return CLI_OK;
+    return TSR_EXIT_OK;
 }
 
 /* ---- diff-recipe ---- */
@@ -100,7 +100,7 @@ static tsr_status of_run(struct settings *s, const char *path)
 static tsr_status read_settings(struct settings *s, const char *text)
 {
     int n;
-    const tsr_recipe *const *recipes = cli_program_recipes(&n);
+    const tsr_recipe *const *recipes = tsr_program__recipes(&n);
     size_t length = strcspn(text, ":");
     for (int i = 0; i < n; i++) {
         if (strncmp(recipes[i]->name, text, length) == 0 && recipes[i]->name[length] == '\0') {
@@ -112,7 +112,7 @@ static tsr_status read_settings(struct settings *s, const char *text)
     return tsr_fail(TSR_STATUS_ARGUMENT,
                     "\"%.200s\" is no recipe, RECIPE:PRESET, directory of a run or checkpoint; "
                     "%s recipes lists recipes and presets",
-                    text, cli_program_name());
+                    text, tsr_program__name());
 }
 
 static bool print_difference(const char *name, const char *a, const char *b)
@@ -122,9 +122,9 @@ static bool print_difference(const char *name, const char *a, const char *b)
     return true;
 }
 
-int cli_diff_recipe(int argc, char **argv)
+int tsr_command__diff_recipe(int argc, char **argv)
 {
-    cli_arguments arguments = {
+    tsr_arguments arguments = {
         .usage = "diff-recipe A B",
         .example = "diff-recipe ibot:vit-s RUN",
         .description =
@@ -133,12 +133,12 @@ int cli_diff_recipe(int argc, char **argv)
             "checkpoint.",
         .min_positional = 2,
         .max_positional = 2};
-    int status = cli_parse(&arguments, argc, argv);
+    int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
     const char *const *name = arguments.positional;
     static struct settings a, b;
     if (read_settings(&a, name[0]) != TSR_STATUS_OK || read_settings(&b, name[1]) != TSR_STATUS_OK)
-        return cli_report();
+        return tsr_program__report();
     printf("%-28s %-24s %s\n", "", name[0], name[1]);
     int differences = 0;
     for (int i = 0; i < a.n; i++) {
@@ -149,5 +149,5 @@ int cli_diff_recipe(int argc, char **argv)
         differences += print_difference(b.at[i].name, NULL, b.at[i].value);
     }
     if (differences == 0) printf("no option differs\n");
-    return CLI_OK;
+    return TSR_EXIT_OK;
 }

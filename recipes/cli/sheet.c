@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-tsr_status cli_sheet_open(tsr_image *sheet, int64_t height, int64_t width)
+tsr_status tsr_sheet__open(tsr_image *sheet, int64_t height, int64_t width)
 {
     if (height > TSR_IMAGE_MAX_SIDE || width > TSR_IMAGE_MAX_SIDE) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
@@ -17,12 +17,12 @@ tsr_status cli_sheet_open(tsr_image *sheet, int64_t height, int64_t width)
     return TSR_STATUS_OK;
 }
 
-int cli_sheet_zoom(int size)
+int tsr_sheet__zoom(int size)
 {
     return size >= 112 ? 1 : 112 / size;
 }
 
-void cli_sheet_paste(tsr_image *sheet, int top, int left, const tsr_image *tile, int zoom)
+void tsr_sheet__paste(tsr_image *sheet, int top, int left, const tsr_image *tile, int zoom)
 {
     for (int y = 0; y < tile->height * zoom; y++) {
         uint8_t *to = sheet->pixels + ((int64_t)(top + y) * sheet->width + left) * 3;
