@@ -147,8 +147,8 @@ def swin_names(model):
 
 
 UNUSED = ['--allow', 'unused']
-for name in ['vit_tiny_patch16_224', 'vit_small_patch16_224', 'vit_base_patch16_224', 'deit_small_patch16_224',
-             'vit_small_patch32_224', 'vit_small_patch14_dinov2', 'deit3_small_patch16_224']:
+for name in ['vit_tiny_patch16_224', 'vit_small_patch16_224', 'deit_small_patch16_224', 'vit_small_patch32_224',
+             'vit_small_patch14_dinov2', 'deit3_small_patch16_224']:
     model = timm.create_model(name, **({'img_size': 224} if 'dinov2' in name else {}))
     compare(f'timm {name}', model, features(model), *UNUSED)
 small = dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=500)
@@ -206,6 +206,6 @@ refuse('distillation', timm.create_model('deit_tiny_distilled_patch16_224', dept
 refuse('relative positions', timm.create_model('vit_relpos_small_patch16_224', depth=1), 'relative position biases')
 refuse('Swin V2', timm.create_model('swinv2_tiny_window8_256'), 'cosine attention')
 refuse('CLIP', timm.create_model('vit_base_patch16_clip_224', depth=1), 'a norm before its first block')
-refuse('EVA', timm.create_model('eva02_tiny_patch14_224', depth=1), 'gated MLPs with norms (EVA)')
+refuse('EVA', timm.create_model('eva02_tiny_patch14_224', depth=1), 'the first MLP has weights')
 refuse('ResNet', torchvision.models.resnet18(), 'no network that is known in the file')
 sys.exit(failed > 0)
