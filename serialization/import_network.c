@@ -23,6 +23,7 @@ static const struct {
 } foreign[] = {
     {"relative_position", "relative position biases of another kind"},
     {"rel_pos.", "relative position biases of another kind"},
+    {"rope.", "rotary positions"},
     {"logit_scale", "cosine attention (Swin V2)"},
     {"absolute_pos_embed", "absolute positions in a Swin"},
     {"dist_token", "a distillation token"},

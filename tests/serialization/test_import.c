@@ -449,6 +449,7 @@ static void test_import__refuses_what_cannot_be_run(void **state)
          "the table of relative positions has shape [9, 2], expected [(2 n - 1)^2 + 3, heads]"},
         {"blocks.0.attn.rel_pos.table", {2, {9, 2}}, "relative position biases of another kind"},
         {"blocks.0.attn.q_bias", {1, {12}}, "biases of queries and values alone"},
+        {"rope.freqs", {2, {2, 6}}, "rotary positions"},
         {"blocks.0.mlp.fc1_g.weight", {2, {9, 2}}, "gated MLPs with norms (EVA)"},
         {"blocks.0.mlp.fc1.weight",
          {2, {56, 12}},
