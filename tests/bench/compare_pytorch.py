@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The same work in Tessera and in PyTorch (or onnxruntime), in turn, on the CPU.
 
-    python3 tests/bench/compare_pytorch.py BUILD [WORK ...] [--rounds N] [--threads N]
+    python3 tests/bench/compare_pytorch.py BUILD [WORK ...] [--rounds N] [--threads N] [--cpu]
 
 BUILD is a build directory with tests enabled. Needs torch; torchvision with Pillow for `crops`; onnx and onnxruntime for
 the works named after it. Each round runs the work once here and once there; printed are both medians, the median of the
@@ -10,6 +10,7 @@ rounds' ratios, and peak memory.
 import argparse
 import copy
 import io
+import os
 import resource
 import statistics
 import subprocess
@@ -352,15 +353,24 @@ def peer(name, folder):
 
 
 class Side:
-    def __init__(self, command):
+    def __init__(self, command, processor_time):
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self.processor_time = processor_time
         self.seconds = []
 
+    def used(self):
+        """Processor seconds of the process so far; Linux only."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def run(self, counts=True):
+        before = self.used() if self.processor_time else 0.0
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         answer = float(self.process.stdout.readline())
+        if self.processor_time:
+            answer = self.used() - before
         if counts:
             self.seconds.append(answer)
 
@@ -375,9 +385,9 @@ def compare(arguments, name):
             write_photographs(folder)
         threads = "1" if name == "crops" else str(arguments.threads)
         bench = f"{arguments.build}/tests/bench/bench_compare"
-        ours = Side(["env", f"OMP_NUM_THREADS={threads}", bench, name, folder])
+        ours = Side(["env", f"OMP_NUM_THREADS={threads}", bench, name, folder], arguments.cpu)
         here = [sys.executable, __file__, arguments.build, name, "--peer", folder]
-        theirs = Side(["env", f"OMP_NUM_THREADS={threads}", *here, "--threads", threads])
+        theirs = Side(["env", f"OMP_NUM_THREADS={threads}", *here, "--threads", threads], arguments.cpu)
         for i in range(arguments.rounds + 1):
             ours.run(i > 0)
             theirs.run(i > 0)
@@ -399,6 +409,11 @@ def main():
     parser.add_argument("work", nargs="*", default=[], help=f"of {' '.join(WORKS)}; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="after one that does not count")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--cpu",
+        action="store_true",
+        help="compare processor seconds, with --threads 1, on a machine that has other work",
+    )
     parser.add_argument("--peer", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
