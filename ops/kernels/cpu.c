@@ -24,9 +24,10 @@ static bool tiles_permitted(void)
 {
 #if defined(__linux__)
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24; /* of leaf 7's EDX */
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    if ((d & bit_AMX_TILE) == 0 || (d & bit_AMX_BF16) == 0) return false;
+    if ((d & amx_tile) == 0 || (d & amx_bf16) == 0) return false;
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 #else
     return false;
