@@ -1059,8 +1059,8 @@ static void test_cli__round_trips_give_the_same_bytes(void **state)
         "import $d/first.safetensors --heads 2 --out $d/back.tsr",
         "import $d/back.tsr --heads 2 --out $d/again.tsr && cp $d/again.tsr $d/back.tsr",
         "import $d/run/checkpoint-*.tsr --heads 2 --out $d/back.tsr",
-        "export $d/run --format pth --names huggingface-vit --out $d/hf.pth && \"$t\" import "
-        "$d/hf.pth --heads 2 --out $d/back.tsr",
+        ("export $d/run --format pth --names huggingface-vit --out $d/hf.pth && \"$t\" import "
+         "$d/hf.pth --heads 2 --out $d/back.tsr"),
     };
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         assert_run(ways[i], 0);
