@@ -248,13 +248,15 @@ def update():
 def crops(folder):
     from PIL import Image, ImageFilter, ImageOps
 
-    # torchvision's compiled operators may not fit a CPU build of torch. Transforms need none of them, but importing
-    # it wants these names to be known.
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
+    try:
+        from torchvision import transforms as T
+    except RuntimeError:
+        # torchvision's compiled operators may not fit a CPU build of torch. Transforms need none of them, but
+        # importing it wants these names to be known.
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from torchvision import transforms as T
+        from torchvision import transforms as T
 
     class Blur:
         def __init__(self, p):
