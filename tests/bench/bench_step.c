@@ -80,6 +80,7 @@ static void measure(classifier *m, const char *model, tsr_dtype dtype)
 int main(int argc, char **argv)
 {
     const char *model = argc > 1 ? argv[1] : "vit_small";
+    tsr_scope program = tsr_scope_open();
     classifier *m = classifier_make(model, argc > 2 ? atoll(argv[2]) : 16);
     if (m != NULL) {
         measure(m, model, TSR_DTYPE_F32);
@@ -90,5 +91,6 @@ int main(int argc, char **argv)
         return 1;
     }
     classifier_free(&m);
+    tsr_scope_close(&program, TSR_NO_TENSORS);
     return 0;
 }
