@@ -183,7 +183,9 @@ static void test_trainer__micro_batches_of_ibot_drop_the_batchs_paths(void **sta
     (void)state;
     const tsr_recipe *ibot = tsr_recipe_find("ibot");
     compare(ibot, NULL, TSR_DTYPE_F64, 1e-10);
-    compare(ibot, NULL, TSR_DTYPE_F32, 1e-6);
+    /* AdamW divides a gradient by its own size: rounding of the smallest ones, where products of other shapes take other
+     * kernels, reaches the second step's loss in full. */
+    compare(ibot, NULL, TSR_DTYPE_F32, 1e-5);
 }
 
 /* Each rate takes part: without it the loss is another. */
