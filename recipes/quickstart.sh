@@ -1,6 +1,6 @@
 #!/bin/sh
 # On Debian 12, as root or with sudo: installs what is missing, builds, learns from the images of Fashion-MNIST without
-# their labels, and says what the features are worth. About six minutes on two cores; nothing but Debian packages is
+# their labels, and says what the features are worth. About three minutes on two cores; nothing but Debian packages is
 # installed outside of this directory.
 #     sh recipes/quickstart.sh
 # TSR_BUILD names the build directory, build if unset. A run that was interrupted goes on where it was.
