@@ -319,6 +319,9 @@ typedef struct tsr_op {
     /* Fused ops: backward computes in f32 where tensors are bf16. It then sees f32 copies of the inputs, of what is saved and
      * of grad_outputs, and each of its results is rounded to the type of its input. */
     bool widens;
+    /* Fused ops whose output costs little to compute again and much to keep: output o once more, bit for bit, from the node's
+     * inputs. Fused nodes that read that output then do not keep it. NULL: they keep it. */
+    tsr_tensor *(*again)(const tsr_node *node, int o);
 } tsr_op;
 
 /*

@@ -357,10 +357,40 @@ static void plain_backward(const tsr_walk *walk, const tsr_node *node, tsr_tenso
     }
 }
 
+/* Forgets what make_kept computed; the open scope has it. */
+static void drop_made(tsr_node *node)
+{
+    for (int i = 0; i < node->n_kept; i++) {
+        if (node->makers[i] != NULL) node->kept[i] = NULL;
+    }
+}
+
+/* Computes again, in the open scope, the inputs that were not kept, as the variables they were. */
+static bool make_kept(const tsr_tape *tape, tsr_node *node)
+{
+    if (!saved_are_unmodified(node)) return false;
+    for (int i = 0; i < node->n_kept; i++) {
+        tsr_node *maker = node->makers[i];
+        if (maker == NULL) continue;
+        int o = 0;
+        while (maker->output_slots[o] != node->input_slots[i]) o++;
+        tsr_tensor *t = make_kept(tape, maker) ? maker->op->again(maker, o) : NULL;
+        drop_made(maker);
+        if (t == NULL) return false;
+        t->slot = node->input_slots[i];
+        t->generation = tape->generation;
+        node->kept[i] = t;
+    }
+    return true;
+}
+
 static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor **grad_outputs,
                           tsr_tensor **grad_inputs)
 {
-    if (!saved_are_unmodified(node)) return false;
+    if (!make_kept(walk->tape, node)) {
+        drop_made(node);
+        return false;
+    }
     node->walk = walk;
     if (walk->create_graph && node->op->definition != NULL) {
         backward_through_definition(walk, node, grad_outputs, grad_inputs);
@@ -368,6 +398,7 @@ static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor **grad_outp
         plain_backward(walk, node, grad_outputs, grad_inputs);
     }
     node->walk = NULL;
+    drop_made(node);
     if (tsr_status_get() != TSR_STATUS_OK) return false;
     for (int i = 0; i < node->n_inputs; i++) {
         int32_t slot = node->input_slots[i];

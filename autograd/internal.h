@@ -84,6 +84,8 @@ struct tsr_node {
     int n_inputs, n_outputs, n_saved, n_kept; /* kept: inputs of a fused op, else 0 */
     int32_t *input_slots, *output_slots;      /* -1: needs no gradient */
     tsr_tensor **kept, **saved;
+    tsr_node **
+        makers; /* for each of kept: NULL, or the node whose op computes it again (kept is NULL but in backward) */
     uint64_t *versions;   /* of kept, then of saved, when they were recorded */
     const tsr_walk *walk; /* the one that is calling backward */
 };
@@ -94,6 +96,7 @@ typedef struct tsr_variable {
     tsr_dtype dtype;
     tsr_hook *hooks;  /* in the tape's arena */
     tsr_tensor *leaf; /* held; NULL for the output of a node */
+    tsr_node *maker;  /* of an output that can be computed again; else NULL */
 } tsr_variable;
 
 typedef struct tsr_arena_chunk tsr_arena_chunk;

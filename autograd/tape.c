@@ -318,7 +318,7 @@ static tsr_node *new_node(tsr_tape *tape, const tsr_op *op, const void *block, t
         (sizeof(tsr_node) + 15) & ~(size_t)15; /* the typed block is aligned for any type */
     char *p = tsr_tape__alloc(
         tape, header + block_bytes + (kept + n_saved) * (sizeof(tsr_tensor *) + sizeof(uint64_t)) +
-                  slots * sizeof(int32_t));
+                  kept * sizeof(tsr_node *) + slots * sizeof(int32_t));
     if (p == NULL) return NULL;
     tsr_node *node = (tsr_node *)(void *)p;
     *node = (tsr_node){.op = op,
@@ -329,7 +329,8 @@ static tsr_node *new_node(tsr_tape *tape, const tsr_op *op, const void *block, t
     node->block = p + header;
     node->kept = (tsr_tensor **)(void *)((char *)node->block + block_bytes);
     node->saved = node->kept + kept;
-    node->versions = (uint64_t *)(void *)(node->saved + n_saved);
+    node->makers = (tsr_node **)(void *)(node->saved + n_saved);
+    node->versions = (uint64_t *)(void *)(node->makers + kept);
     node->input_slots = (int32_t *)(void *)(node->versions + kept + n_saved);
     node->output_slots = node->input_slots + inputs.n;
     if (op->block_size > 0) memcpy(node->block, block, op->block_size);
@@ -337,8 +338,20 @@ static tsr_node *new_node(tsr_tape *tape, const tsr_op *op, const void *block, t
         tsr_tensor *t = i < kept ? inputs.at[i] : saved.at[i - kept];
         node->kept[i] = tsr_tensor_hold(t); /* saved follows kept */
         node->versions[i] = t != NULL ? t->block->version : 0;
+        if (i < kept) node->makers[i] = NULL;
     }
     return node;
+}
+
+/* Lets go of the inputs that other nodes can compute again. */
+static void drop_remakable(const tsr_tape *tape, tsr_node *node)
+{
+    for (int i = 0; i < node->n_kept; i++) {
+        int32_t slot = node->input_slots[i];
+        if (slot < 0 || tape->variables[slot].maker == NULL) continue;
+        node->makers[i] = tape->variables[slot].maker;
+        tsr_tensor_release(&node->kept[i]);
+    }
 }
 
 static bool outputs_are_finite(tsr_tape *tape, const tsr_op *op, tsr_tensors outputs)
@@ -377,11 +390,13 @@ static tsr_tensor *record(const tsr_op *op, const void *block, tsr_tensors input
         y->slot = node->output_slots[i] = new_variable(tape, y, NULL);
         y->generation = tape->generation;
         ok = y->slot >= 0;
+        if (ok && op->again != NULL) tape->variables[y->slot].maker = node;
     }
     if (!ok) {
         tsr_node__release(node);
         return NULL;
     }
+    drop_remakable(tape, node);
     if (anomaly) node->origin = origin_path(tape);
     tape->nodes[tape->n_nodes++] = node;
     return outputs.at[0];

@@ -167,10 +167,10 @@ tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_te
     enum { PATH_1, PATH_2, ATTENTION, MLP = ATTENTION + 2 };
     tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
-    tsr_tensor *y = tsr_attention_forward(m->attn, tsr_norm_forward(m->norm1, x), bias,
+    tsr_tensor *y = tsr_attention_forward(m->attn, tsr_norm_narrow(m->norm1, x), bias,
                                           place(rng, ATTENTION, &own), weights);
     x = residual(m, x, y, m->gamma_1, place(rng, PATH_1, &own));
-    y = tsr_mlp_forward(m->mlp, tsr_norm_forward(m->norm2, x), place(rng, MLP, &own));
+    y = tsr_mlp_forward(m->mlp, tsr_norm_narrow(m->norm2, x), place(rng, MLP, &own));
     x = residual(m, x, y, m->gamma_2, place(rng, PATH_2, &own));
     tsr_module_leave_many(&scope, TSR_TENSORS(x, weights != NULL ? *weights : NULL));
     return x;

@@ -88,6 +88,15 @@ tsr_tensor *tsr_norm_forward(const tsr_norm_layer *m, tsr_tensor *x)
     return tsr_module_leave(&scope, x);
 }
 
+tsr_tensor *tsr_norm_narrow(const tsr_norm_layer *m, tsr_tensor *x)
+{
+    if (m == NULL || x == NULL) return NULL;
+    if (m->norm != TSR_NORM_LAYER) return tsr_module_narrow(&m->module, tsr_norm_forward(m, x));
+    tsr_scope scope = tsr_module_enter(&m->module);
+    x = tsr_layer_norm_cast(x, m->weight, m->bias, m->eps, m->module.compute);
+    return tsr_module_leave(&scope, x);
+}
+
 tsr_conv_layer *tsr_conv_new(int64_t in, int64_t out, int64_t kernel, bool bias,
                              const tsr_conv_options *options, tsr_dtype dtype)
 {

@@ -209,6 +209,8 @@ typedef struct tsr_norm_layer {
 } tsr_norm_layer;
 TSR_API tsr_norm_layer *tsr_norm_new(tsr_norm norm, int64_t dim, double eps, tsr_dtype dtype);
 TSR_API tsr_tensor *tsr_norm_forward(const tsr_norm_layer *m, tsr_tensor *x /* [..., D] */);
+/* tsr_module_narrow() of it, in one pass. */
+TSR_API tsr_tensor *tsr_norm_narrow(const tsr_norm_layer *m, tsr_tensor *x);
 
 /* weight [O, I / groups, k, k] and bias from U(+-1 / sqrt(fan in)), nn.Conv2d's default
  * (kaiming-uniform, a = sqrt 5). */

@@ -276,7 +276,7 @@ static tsr_tensor *block(const tsr_swin *m, int s, int64_t j, int64_t i, struct 
     struct map normed = {tsr_norm_forward(b->norm1, map.x), map.rows, map.columns};
     tsr_tensor *y = attend(m, b->attn, normed, m->window[s], j % 2 == 1 ? m->shift[s] : 0);
     tsr_tensor *x = tsr_add(map.x, drop(b, y, options, TSR_BLOCK_PLACES * i));
-    y = tsr_mlp_forward(b->mlp, tsr_norm_forward(b->norm2, x), NULL);
+    y = tsr_mlp_forward(b->mlp, tsr_norm_narrow(b->norm2, x), NULL);
     x = tsr_add(x, drop(b, y, options, TSR_BLOCK_PLACES * i + 1));
     return tsr_module_leave(&scope, x);
 }

@@ -367,7 +367,7 @@ tsr_tensor *tsr_vit_last_attention(const tsr_vit *m, tsr_tensor *images)
     tsr_tensor *x = embed(m, images, NULL), *weights = NULL;
     int64_t last = m->config.depth - 1;
     x = blocks(m, &scope, last, x, &bias, NULL);
-    x = tsr_norm_forward(m->blocks[last]->norm1, x);
+    x = tsr_norm_narrow(m->blocks[last]->norm1, x);
     tsr_attention_forward(m->blocks[last]->attn, x, bias_of(m, last, &bias), NULL, &weights);
     weights = drop_registers(m, drop_registers(m, weights, 2), 3);
     tsr_recording_set(was);

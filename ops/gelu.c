@@ -67,6 +67,12 @@ static tsr_tensor *forward(tsr_tensor *x, bool tanh)
     return y;
 }
 
+static tsr_tensor *again(const tsr_node *node, int o)
+{
+    (void)o;
+    return forward(tsr_node_input(node, 0), ((const struct gelu *)tsr_node_block(node))->tanh);
+}
+
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
@@ -105,7 +111,8 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 static const tsr_op op = {.name = "gelu",
                           .block_size = sizeof(struct gelu),
                           .backward = backward,
-                          .definition = definition};
+                          .definition = definition,
+                          .again = again};
 
 tsr_tensor *tsr_gelu(tsr_tensor *x, bool tanh)
 {

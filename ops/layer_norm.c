@@ -9,6 +9,7 @@
  */
 #include "ops/elementwise.h"
 #include "ops/half.h"
+#include "ops/kernels/bf16.h"
 #include "ops/kernels/kernels.h"
 #include "ops/ops.h"
 #include "ops/rows.h"
@@ -16,7 +17,11 @@
 
 struct layer_norm {
     double eps;
+    tsr_dtype dtype; /* of y */
 };
+
+/* Elements of y that wait in f32 to be rounded to bf16; more where a row has more. */
+enum { PIECE = 4096 };
 
 static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
@@ -31,30 +36,62 @@ static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
            tsr_rows__vector_fits("layer_norm", "bias", bias, dtype, d);
 }
 
-static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps,
-                           tsr_tensor **stats)
+/* A chunk of y in bf16: few rows at a time are made in `wide` and rounded while they are in the cache. */
+static void forward_narrow(tsr_bf16 *y, float *stats, const float *x, const void *w, const void *b,
+                           float *wide, int64_t few, int64_t rows, int64_t d, double eps)
+{
+    const tsr_kernels *k = tsr_kernels__get(TSR_DTYPE_F32);
+    for (int64_t r = 0; r < rows; r += few) {
+        int64_t n = rows - r < few ? rows - r : few;
+        k->layer_norm(wide, stats + 2 * r, x + r * d, w, b, n, d, eps);
+        tsr_bf16_kernels__get()->narrow(y + r * d, wide, n * d);
+    }
+}
+
+/* x, weight, bias f32 or f64; *stats in their type. */
+static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                           const struct layer_norm *s, tsr_tensor **stats)
 {
     if (x == NULL) return NULL;
-    bool ok = true;
+    bool ok = true, narrow = s->dtype == TSR_DTYPE_BF16;
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));
     tsr_dtype dtype = tsr_tensor_dtype(x);
-    tsr_tensor *y = tsr_empty(dtype, tsr_tensor_shape(x));
+    int64_t few = r.d < PIECE ? PIECE / (r.d > 0 ? r.d : 1) : 1;
+    tsr_tensor *y = tsr_empty(s->dtype, tsr_tensor_shape(x));
+    tsr_tensor *wide = narrow ? tsr_empty(dtype, TSR_SHAPE(r.chunks, few * r.d)) : NULL;
     *stats = tsr_empty(dtype, TSR_SHAPE(r.rows, 2));
     x = tsr_rows__packed(x, &ok);
     weight = tsr_rows__packed(weight, &ok);
     bias = tsr_rows__packed(bias, &ok);
-    if (!ok || y == NULL || *stats == NULL) return NULL;
+    if (!ok || y == NULL || *stats == NULL || (narrow && wide == NULL)) return NULL;
     const tsr_kernels *k = tsr_kernels__get(dtype);
     char *yd = tsr_tensor_data_mut(y), *sd = tsr_tensor_data_mut(*stats);
+    char *td = tsr_tensor_data_mut(wide);
     const char *xd = tsr_tensor_data(x);
     const void *wd = tsr_tensor_data(weight), *bd = tsr_tensor_data(bias);
-    size_t stat = 2 * tsr_dtype_size(dtype);
+    size_t size = tsr_dtype_size(dtype);
     TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
-        k->layer_norm(yd + at, sd + (size_t)(c * r.chunk) * stat, xd + at, wd, bd,
-                      tsr_rows__in_chunk(&r, c), r.d, eps);
+        void *to = yd + tsr_rows__offset(&r, c, s->dtype);
+        void *stat = sd + (size_t)(2 * c * r.chunk) * size;
+        int64_t rows = tsr_rows__in_chunk(&r, c);
+        if (narrow) {
+            float *room = (float *)(void *)td + c * few * r.d;
+            forward_narrow(to, stat, (const float *)(const void *)(xd + at), wd, bd, room, few,
+                           rows, r.d, s->eps);
+        } else {
+            k->layer_norm(to, stat, xd + at, wd, bd, rows, r.d, s->eps);
+        }
     });
     return y;
+}
+
+static tsr_tensor *again(const tsr_node *node, int o)
+{
+    (void)o;
+    tsr_tensor *stats;
+    return forward(tsr_node_input(node, 0), tsr_node_input(node, 1), tsr_node_input(node, 2),
+                   tsr_node_block(node), &stats);
 }
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
@@ -102,7 +139,7 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
     tsr_tensor *y = tsr_mul(c, tsr_rsqrt(tsr_affine(variance, 1.0, s->eps)));
     if (in.at[1] != NULL) y = tsr_mul(y, tsr_half__cast(in.at[1]));
     if (in.at[2] != NULL) y = tsr_add(y, tsr_half__cast(in.at[2]));
-    outputs[0] = tsr_cast(y, tsr_tensor_dtype(in.at[0]));
+    outputs[0] = tsr_cast(y, s->dtype);
 }
 
 static const tsr_field fields[] = {TSR_FIELD(struct layer_norm, "eps", eps), {0}};
@@ -112,17 +149,29 @@ static const tsr_op op = {.name = "layer_norm",
                           .backward = backward,
                           .definition = definition,
                           .fields = fields,
-                          .widens = true};
+                          .widens = true,
+                          .again = again};
 
 tsr_tensor *tsr_layer_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps)
 {
+    return tsr_layer_norm_cast(x, weight, bias, eps, tsr_tensor_dtype(x));
+}
+
+tsr_tensor *tsr_layer_norm_cast(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps,
+                                tsr_dtype dtype)
+{
     if (x == NULL || !shape_rule(x, weight, bias)) return NULL;
-    struct layer_norm s = {eps};
+    tsr_dtype own = tsr_tensor_dtype(x);
+    if (dtype != own && (dtype != TSR_DTYPE_BF16 || own != TSR_DTYPE_F32)) {
+        tsr_fail(TSR_STATUS_DTYPE, "layer_norm: %s of a %s x, expected its type, or bf16 of f32",
+                 tsr_dtype_name(dtype), tsr_dtype_name(own));
+        return NULL;
+    }
+    struct layer_norm s = {eps, dtype};
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *stats = NULL, *y = NULL;
-    y = forward(tsr_half__widened(x), tsr_half__widened(weight), tsr_half__widened(bias), eps,
+    y = forward(tsr_half__widened(x), tsr_half__widened(weight), tsr_half__widened(bias), &s,
                 &stats);
-    y = tsr_tensor_converted(y, tsr_tensor_dtype(x));
     y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_TENSORS(stats), TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }

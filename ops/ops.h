@@ -150,6 +150,9 @@ tsr_kl_div(tsr_tensor *log_p,
 /* Normalization. */
 /* x [..., D], weight [D], bias [D] (either may be NULL); biased variance. Fused. */
 TSR_API tsr_tensor *tsr_layer_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double eps);
+/* tsr_cast(tsr_layer_norm(...), dtype) in one pass; dtype is that of x, or bf16 with an f32 x (else DTYPE). Fused. */
+TSR_API tsr_tensor *tsr_layer_norm_cast(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                        double eps, tsr_dtype dtype);
 /* x [B, C, ...]. running_mean and running_var [C], or NULL: in training, batch statistics are used and the running ones
  * become (1 - momentum) old + momentum new (variance unbiased); else the running ones are used. Fused. */
 TSR_API tsr_tensor *tsr_batch_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,

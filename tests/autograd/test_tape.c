@@ -321,6 +321,71 @@ static tsr_tensor *walking(tsr_tensor *grad, void *user)
     return grad;
 }
 
+/* ---- inputs that are computed again ---- */
+
+static tsr_tensor *some(int64_t rows, int64_t columns)
+{
+    tsr_tensor *t = tsr_empty(TSR_DTYPE_F64, TSR_SHAPE(rows, columns));
+    tsr_rng rng = tsr_rng_make((uint64_t)(rows * 1000 + columns), 0, 0, 0);
+    double *data = tsr_tensor_data_mut(t);
+    for (int64_t i = 0; i < rows * columns; i++) data[i] = tsr_rng_uniform(&rng) - 0.5;
+    return tsr_require_grad(t, true);
+}
+
+/* A linear map of a chain of two cheap ops: gradients as if their results were kept. */
+static void test_tape__cheap_results_are_not_kept(void **state)
+{
+    (void)state;
+    enum { ROWS = 64, D = 256 };
+    tsr_tensor *x = some(ROWS, D), *w = some(5, D), *h, *y;
+    total(x); /* the tape has its memory */
+    size_t before = tsr_pool_stats_get().in_use;
+    tsr_scope scope = tsr_scope_open();
+    h = tsr_gelu(tsr_layer_norm(x, NULL, NULL, 1e-6), false);
+    y = tsr_scope_return(&scope, tsr_linear(h, w, NULL));
+    assert_true(tsr_pool_stats_get().in_use - before < ROWS * D * sizeof(double));
+    tsr_tensor *grads[2];
+    tsr_grad(tape, TSR_TENSORS(total(y)), TSR_NO_TENSORS, TSR_TENSORS(x, w), grads, &retain);
+    /* dw and dh of the map alone, whose h is a leaf; then dx, whose h nobody reads. */
+    h = tsr_gelu(tsr_layer_norm(x, NULL, NULL, 1e-6), false);
+    tsr_tensor *own = tsr_require_grad(tsr_detach(h), true), *wanted[2];
+    y = tsr_linear(own, w, NULL);
+    tsr_grad(tape, TSR_TENSORS(total(y)), TSR_NO_TENSORS, TSR_TENSORS(own, w), wanted, &retain);
+    assert_same(grads[1], wanted[1]);
+    assert_same(grads[0], gradient(tape, h, wanted[0], x, &retain));
+}
+
+static void chain(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out, (void)user;
+    tsr_tensor *normed = tsr_layer_norm(in.at[0], NULL, NULL, 1e-6);
+    out[0] = tsr_linear(tsr_gelu(tsr_linear(normed, in.at[1], NULL), false), in.at[2], NULL);
+}
+
+static void test_tape__second_derivatives_of_what_is_computed_again(void **state)
+{
+    (void)state;
+    tsr_tensors in = TSR_TENSORS(some(3, 4), some(5, 4), some(2, 5));
+    assert_int_equal(tsr_gradcheck(chain, NULL, in, 1, NULL, NULL), TSR_STATUS_OK);
+    assert_int_equal(tsr_gradgradcheck(chain, NULL, in, 1, NULL, NULL), TSR_STATUS_OK);
+}
+
+/* What is computed again does not notice that its first copy was overwritten; that its own input was is an error. */
+static void test_tape__modified_inputs_of_what_is_computed_again(void **state)
+{
+    (void)state;
+    tsr_tensor *x = some(3, 4), *w = some(2, 4), *grads[2];
+    tsr_tensor *inner = tsr_affine(x, 2.0, 0.0), *h = tsr_gelu(inner, false);
+    tsr_tensor *y = total(tsr_linear(h, w, NULL));
+    grads[0] = gradient(tape, y, NULL, w, &retain);
+    tsr_tensor_fill(h, 7.0);
+    grads[1] = gradient(tape, y, NULL, w, &retain);
+    assert_same(grads[1], grads[0]);
+    tsr_tensor_fill(inner, 7.0);
+    assert_null(gradient(tape, y, NULL, w, &retain));
+    assert_failed(TSR_STATUS_STATE, "gelu: a tensor [3, 4] that its backward needs was modified");
+}
+
 static void test_tape__hook_errors(void **state)
 {
     (void)state;
@@ -752,6 +817,9 @@ int main(void)
         tape_test(test_tape__create_graph_records_the_gradients_of_leaves),
         tape_test(test_tape__a_hook_sees_the_complete_gradient_once),
         tape_test(test_tape__hooks_replace_gradients_in_order),
+        tape_test(test_tape__cheap_results_are_not_kept),
+        tape_test(test_tape__second_derivatives_of_what_is_computed_again),
+        tape_test(test_tape__modified_inputs_of_what_is_computed_again),
         tape_test(test_tape__hook_errors),
         tape_test(test_tape__recompute_equals_plain),
         tape_test(test_tape__recompute_shares_parameters_with_the_rest),

@@ -59,6 +59,44 @@ static void test_layer_norm__of_every_shape(void **state)
     check(TSR_SHAPE(0, 5));
 }
 
+/* One pass or two: the same bits, forward and backward. */
+static void two_passes(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out, (void)user;
+    out[0] = tsr_cast(tsr_layer_norm(in.at[0], in.at[1], in.at[2], eps), TSR_DTYPE_BF16);
+}
+
+static void one_pass(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
+{
+    (void)n_out, (void)user;
+    out[0] = tsr_layer_norm_cast(in.at[0], in.at[1], in.at[2], eps, TSR_DTYPE_BF16);
+}
+
+static void test_layer_norm__of_f32_in_bf16(void **state)
+{
+    (void)state;
+    const tsr_shape shapes[] = {TSR_SHAPE(3, 7), TSR_SHAPE(197, 129), TSR_SHAPE(3, 5000),
+                                TSR_SHAPE(0, 5), TSR_SHAPE(3, 0)};
+    int before = tsr_threads();
+    for (int i = 0; i < (int)(sizeof shapes / sizeof shapes[0]); i++) {
+        tsr_shape d = TSR_SHAPE(shapes[i].size[1]);
+        tsr_tensor *x = fused_leaf(TSR_DTYPE_F32, shapes[i], 1);
+        tsr_tensor *w = fused_leaf(TSR_DTYPE_F32, d, 2), *b = fused_leaf(TSR_DTYPE_F32, d, 3);
+        tsr_tensors in = TSR_TENSORS(x, w, b);
+        tsr_tensor *y[2], *wanted[FUSED_INPUTS] = {0}, *grads[FUSED_INPUTS] = {0};
+        two_passes(in, &y[0], 1, NULL);
+        fused_gradients(two_passes, NULL, in, false, wanted);
+        for (int threads = 1; threads <= 3; threads++) {
+            tsr_threads_set(threads);
+            one_pass(in, &y[1], 1, NULL);
+            assert_same(y[1], y[0]);
+            fused_gradients(one_pass, NULL, in, false, grads);
+            for (int g = 0; g < 3; g++) assert_same(grads[g], wanted[g]);
+        }
+        tsr_threads_set(before);
+    }
+}
+
 static void test_layer_norm__constant_row_is_the_bias(void **state)
 {
     (void)state;
@@ -116,9 +154,12 @@ static void test_layer_norm__errors(void **state)
     assert_failed(TSR_STATUS_SHAPE, "layer_norm: x is a scalar");
     assert_null(tsr_layer_norm(tsr_zeros(TSR_DTYPE_I32, TSR_SHAPE(3)), NULL, NULL, eps));
     assert_failed(TSR_STATUS_DTYPE, "layer_norm: x is i32, expected f32, f64 or bf16");
+    assert_null(tsr_layer_norm_cast(x, NULL, NULL, eps, TSR_DTYPE_F64));
+    assert_failed(TSR_STATUS_DTYPE,
+                  "layer_norm: f64 of a f32 x, expected its type, or bf16 of f32");
 }
 
-FUSED_MAIN(tsr_test(test_layer_norm__of_every_shape),
+FUSED_MAIN(tsr_test(test_layer_norm__of_every_shape), tsr_test(test_layer_norm__of_f32_in_bf16),
            tsr_test(test_layer_norm__constant_row_is_the_bias),
            tsr_test(test_layer_norm__large_mean),
            tsr_test(test_layer_norm__same_bits_for_any_threads), tsr_test(test_layer_norm__errors))

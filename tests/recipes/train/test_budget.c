@@ -125,7 +125,7 @@ static void test_budget__recomputes_only_where_one_image_does_not_fit(void **sta
     int64_t last = 17;
     bool recomputed = false;
     int cut = 0, refused = 0;
-    for (double budget = 256.0 / 1024.0; !refused && budget > 0.001; budget *= 0.75) {
+    for (double budget = 256.0 / 1024.0; !refused && budget > 0.001; budget *= 0.85) {
         tsr_train_options fit = train;
         tsr_trial trial;
         fit.memory_budget = budget;
