@@ -69,9 +69,10 @@ static void unpoison(tsr_block *block)
 static void *system_alloc(size_t bytes)
 {
     if (bytes < HUGE_PAGE) return aligned_alloc(64, bytes);
-    size_t mapped = (bytes + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
-    char *p = aligned_alloc(HUGE_PAGE, mapped);
-    if (p != NULL) madvise(p, mapped, MADV_HUGEPAGE); /* a wish; refusal is no error */
+    void *p = NULL;
+    if (posix_memalign(&p, HUGE_PAGE, bytes) != 0) return NULL;
+    /* A wish; refusal is no error. Not for what is left beyond whole pages: it would take one. */
+    madvise(p, bytes & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE);
     return p;
 }
 

@@ -144,15 +144,19 @@ static bool asks_for_huge_pages(const void *p)
     return asked;
 }
 
-/* Large blocks alone: a small one would waste them. */
+/* Large blocks alone, and of them whole pages: a small one, or a rest, would waste one. */
 static void test_pool__large_blocks_lie_on_huge_pages(void **state)
 {
     (void)state;
     if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) != 0) skip();
     char *large = tsr_alloc((size_t)8 << 20), *small = tsr_alloc(1000);
+    char *odd = tsr_alloc((size_t)9 << 18); /* 2.25 MiB */
     assert_true(asks_for_huge_pages(large + (4 << 20)));
+    assert_true(asks_for_huge_pages(odd));
+    assert_false(asks_for_huge_pages(odd + (17 << 17)));
     assert_false(asks_for_huge_pages(small));
     tsr_free(large);
+    tsr_free(odd);
     tsr_free(small);
 }
 
