@@ -108,18 +108,15 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
                                       "positions: add --absolute-position true");
         return -1;
     }
-    if (o->scale.n != 2 || masked < 1) {
+    if (masked < 1) {
         tsr_fail(TSR_STATUS_ARGUMENT,
-                 "beit: --scale takes two numbers, and --mask-ratio %g must mask one of %" PRId64
-                 " patches or more",
+                 "beit: --mask-ratio %g must mask one of %" PRId64 " patches or more",
                  o->mask_ratio, side * side);
         return -1;
     }
-    specs[0] = (tsr_view_spec){.name = "global",
-                               .size = (int)build->train->image_size,
-                               .scale_lo = o->scale.at[0],
-                               .scale_hi = o->scale.at[1],
-                               .flip_p = 0.5};
+    specs[0] =
+        (tsr_view_spec){.name = "global", .size = (int)build->train->image_size, .flip_p = 0.5};
+    if (!tsr_recipe_set_scale(&specs[0], &o->scale)) return -1;
     /* What the tokenizer sees: the same crop. */
     specs[1] = specs[0];
     specs[1].name = "tokenizer";

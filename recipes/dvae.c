@@ -283,21 +283,18 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
     const struct options *o = build->options;
     int64_t f = tsr_dvae__token_size(&(tsr_dvae_config){.groups = o->groups});
     (void)max;
-    if (o->scale.n != 2 || build->train->image_size % f != 0) {
-        tsr_fail(
-            TSR_STATUS_ARGUMENT,
-            "dvae: --scale takes two numbers, and --image-size must be a multiple of the %" PRId64
-            " pixels that a token stands for",
-            f);
+    if (build->train->image_size % f != 0) {
+        tsr_fail(TSR_STATUS_ARGUMENT,
+                 "dvae: --image-size must be a multiple of the %" PRId64
+                 " pixels that a token stands for",
+                 f);
         return -1;
     }
     specs[0] = (tsr_view_spec){.name = "global",
                                .size = (int)build->train->image_size,
-                               .scale_lo = o->scale.at[0],
-                               .scale_hi = o->scale.at[1],
                                .flip_p = 0.5,
                                .std = {1.0f, 1.0f, 1.0f}};
-    return 1;
+    return tsr_recipe_set_scale(&specs[0], &o->scale) ? 1 : -1;
 }
 
 /* ---- the loss: equation 1, with the relaxation of section 2.1 ---- */

@@ -22,6 +22,7 @@ struct options {
     int64_t projection;
     double layer_decay, drop_path, init_scale;
     double smoothing, mixup, cutmix, mix_p, switch_p;
+    tsr_list scale;
     double rand_magnitude, erase;
     bool average;
 };
@@ -54,6 +55,8 @@ static const tsr_option option_table[] = {
      "run_class_finetuning.py --mixup_prob"},
     {"switch-p", TSR_OPTION_DOUBLE, AT(switch_p), "0.5", 0, 1, NULL,
      "how often by cutmix, where mixup is on too", "run_class_finetuning.py --mixup_switch_prob"},
+    {"scale", TSR_OPTION_LIST, AT(scale), "0.08,1", 0, 1, NULL,
+     "share of the image that the crop covers, from,to", "datasets.py: timm's create_transform"},
     {"rand-magnitude", TSR_OPTION_DOUBLE, AT(rand_magnitude), "9", 0, 10, NULL,
      "strength of RandAugment's two operations, +- 0.5; 0: none",
      "run_class_finetuning.py --aa rand-m9-mstd0.5-inc1"},
@@ -78,7 +81,7 @@ static const tsr_default defaults[] = {
 
 #define QUICKSTART                                                                                 \
     "image-size=28 patch-size=7 dim=96 depth=4 heads=3 drop-path=0 smoothing=0 mixup=0 cutmix=0 "  \
-    "rand-magnitude=0 erase=0 init-scale=1 batch=32 lr=8e-3 "
+    "scale=0.8,1 rand-magnitude=0 erase=0 init-scale=1 batch=32 lr=8e-3 "
 
 static const tsr_preset presets[] = {
     {"vit-s", "the published run of ViT-S/16 on ImageNet-1k", "batch=1024"},
@@ -110,7 +113,7 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
     if (o->rand_magnitude == 0.0) specs[0].rand_layers = 0;
     specs[0].rand_magnitude = o->rand_magnitude;
     specs[0].erase_p = o->erase;
-    return 1;
+    return tsr_recipe_set_scale(&specs[0], &o->scale) ? 1 : -1;
 }
 
 /* build_transform(): from 384 pixels on the whole short side, below it 224 of 256; bilinear. */

@@ -81,24 +81,20 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
     int64_t side = vit.image_size / vit.patch_size, n = side * side;
     int64_t visible = (int64_t)((double)n * (1.0 - o->mask_ratio));
     (void)max;
-    if (o->scale.n != 2 || visible < 1 || visible == n) {
+    if (visible < 1 || visible == n) {
         tsr_fail(TSR_STATUS_ARGUMENT,
-                 "mae: --scale takes two numbers, and --mask-ratio %g must leave between 1 and all "
-                 "but 1 of %" PRId64 " patches",
+                 "mae: --mask-ratio %g must leave between 1 and all but 1 of %" PRId64 " patches",
                  o->mask_ratio, n);
         return -1;
     }
-    specs[0] = (tsr_view_spec){.name = "global",
-                               .size = (int)build->train->image_size,
-                               .scale_lo = o->scale.at[0],
-                               .scale_hi = o->scale.at[1],
-                               .flip_p = 0.5};
+    specs[0] =
+        (tsr_view_spec){.name = "global", .size = (int)build->train->image_size, .flip_p = 0.5};
     /* A ratio that makes exactly n - visible masked patches of each image. */
     specs[0].mask = (tsr_mask_spec){.kind = TSR_MASK_RAND,
                                     .patch = (int)vit.patch_size,
                                     .n_ratios = 1,
                                     .ratio = {((double)(n - visible) + 0.5) / (double)n}};
-    return 1;
+    return tsr_recipe_set_scale(&specs[0], &o->scale) ? 1 : -1;
 }
 
 /* ---- networks: models_mae.py ---- */

@@ -96,3 +96,14 @@ tsr_status tsr_recipe_preset(const tsr_recipe *recipe, const char *name, tsr_tra
     return tsr_fail(TSR_STATUS_ARGUMENT, "--preset: %s has no preset \"%.40s\"; it has: %s",
                     recipe->name, name, known);
 }
+
+bool tsr_recipe_set_scale(tsr_view_spec *spec, const tsr_list *scale)
+{
+    if (scale->n != 2) {
+        tsr_fail(TSR_STATUS_ARGUMENT, "--scale is %d numbers, expected two: from,to", scale->n);
+        return false;
+    }
+    spec->scale_lo = scale->at[0];
+    spec->scale_hi = scale->at[1];
+    return true;
+}

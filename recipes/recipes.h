@@ -9,7 +9,6 @@
 #include "models/models.h"
 #include "recipes/data/data.h"
 #include "recipes/eval/eval.h"
-#include "recipes/eval/eval.h"
 #include "recipes/eval/features.h"
 #include "recipes/train/monitor.h"
 #include "recipes/train/optimizer.h"
@@ -252,6 +251,9 @@ TSR_API tsr_status tsr_run(const tsr_recipe *recipe, const tsr_train_options *tr
  * that or OMP_WAIT_POLICY is set): call it first. recipes: n of them, which live on.
  */
 TSR_API int tsr_main(int argc, char **argv, const tsr_recipe *const *recipes, int n);
+
+/* The crop's share of the image from an option --scale from,to; false and ARGUMENT where it is not two numbers. */
+TSR_API bool tsr_recipe_set_scale(tsr_view_spec *spec, const tsr_list *scale);
 
 #ifdef __cplusplus
 }

@@ -70,15 +70,9 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
 {
     const struct options *o = build->options;
     (void)max;
-    if (o->scale.n != 2) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "simsiam: --scale takes two numbers");
-        return -1;
-    }
     specs[0] = (tsr_view_spec){.name = "global",
                                .size = (int)build->train->image_size,
                                .copies = 2,
-                               .scale_lo = o->scale.at[0],
-                               .scale_hi = o->scale.at[1],
                                .interpolation = TSR_RESAMPLE_BILINEAR,
                                .flip_p = 0.5,
                                .jitter_p = 0.8,
@@ -90,7 +84,7 @@ static int views(const tsr_build *build, tsr_view_spec *specs, int max)
                                .blur_p = 0.5,
                                .blur_lo = 0.1 * o->blur,
                                .blur_hi = 2.0 * o->blur};
-    return 1;
+    return tsr_recipe_set_scale(&specs[0], &o->scale) ? 1 : -1;
 }
 
 /* ---- networks: simsiam/builder.py, paper, section 3, "Baseline settings" ---- */

@@ -11,6 +11,7 @@
 struct options {
     int pooling;
     double smoothing, drop_path;
+    tsr_list scale;
 };
 
 static const tsr_option option_table[] = {
@@ -20,6 +21,9 @@ static const tsr_option option_table[] = {
      "share of the target that all classes have equally", "Szegedy et al. 2016, section 7"},
     {"drop-path", TSR_OPTION_DOUBLE, offsetof(struct options, drop_path), "0.1", 0, 0.99, NULL,
      "rate of stochastic depth in the last block", "Touvron et al. 2021 (DeiT), table 9"},
+    {"scale", TSR_OPTION_LIST, offsetof(struct options, scale), "0.08,1", 0, 1, NULL,
+     "share of the image that the crop covers, from,to",
+     "DeiT's datasets.py: timm's create_transform"},
 };
 
 static const tsr_default defaults[] = {
@@ -34,14 +38,15 @@ static const tsr_default defaults[] = {
 static const tsr_preset presets[] = {
     {"quickstart", "Fashion-MNIST, with the arithmetic of ibot's quickstart",
      "image-size=28 patch-size=7 dim=96 depth=4 heads=3 drop-path=0 batch=32 epochs=4 "
-     "warmup-epochs=0.2 lr=6e-3"},
+     "scale=0.8,1 warmup-epochs=0.2 lr=6e-3"},
 };
 
 static int views(const tsr_build *build, tsr_view_spec *specs, int max)
 {
+    const struct options *o = build->options;
     (void)max;
     specs[0] = tsr_view_linear((int)build->train->image_size);
-    return 1;
+    return tsr_recipe_set_scale(&specs[0], &o->scale) ? 1 : -1;
 }
 
 static tsr_status build(const tsr_build *b, tsr_networks *n)

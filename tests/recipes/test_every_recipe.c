@@ -1,5 +1,5 @@
 /*
- * Micro-batches: every recipe of the library takes the same steps when its batch is cut into parts.
+ * Every recipe of the library: the same steps when its batch is cut into parts, and the options that several have.
  * A recipe that is added is tested by being in tsr_recipes().
  */
 #include "tests/test.h"
@@ -156,6 +156,33 @@ static void compare(const char *recipe, const tsr_module *a, const tsr_module *b
     tsr_module_list_free(&y);
 }
 
+/* --scale, of every recipe that has it: two numbers, which become the crop's limits. */
+static void test_scale__of_every_recipe(void **state)
+{
+    (void)state;
+    int n, with = 0;
+    const tsr_recipe *const *recipes = tsr_recipes(&n);
+    for (int i = 0; i < n; i++) {
+        const tsr_recipe *r = recipes[i];
+        const tsr_option *scale = tsr_option_find(r->options, r->n_options, "scale");
+        if (scale == NULL) continue;
+        tsr_train_options train;
+        tsr_view_spec specs[VIEWS];
+        void *options = tsr_alloc(r->options_size);
+        make_options(r, &train, options);
+        tsr_build b = {.train = &train, .options = options, .dtype = TSR_DTYPE_F32, .classes = 2};
+        tsr_option_set(scale, options, "0.5,0.75");
+        assert_true(r->views(&b, specs, VIEWS) > 0);
+        assert_true(specs[0].scale_lo == 0.5 && specs[0].scale_hi == 0.75);
+        tsr_option_set(scale, options, "0.5");
+        assert_int_equal(r->views(&b, specs, VIEWS), -1);
+        assert_failed(TSR_STATUS_ARGUMENT, "--scale is 1 numbers, expected two: from,to");
+        tsr_free(options);
+        with++;
+    }
+    assert_int_equal(with, 6);
+}
+
 static void test_accumulation__equals_the_batch_for_every_recipe(void **state)
 {
     (void)state;
@@ -195,6 +222,7 @@ static void test_accumulation__equals_the_batch_for_every_recipe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        tsr_test(test_scale__of_every_recipe),
         tsr_test(test_accumulation__equals_the_batch_for_every_recipe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
