@@ -73,13 +73,14 @@ static void *recipe_options;
 static tsr_build build;
 static tsr_tensor *global, *local, *mask;
 
-static tsr_status make_ibot(int64_t batch)
+static tsr_status make_ibot(int64_t batch, int precision)
 {
     const tsr_recipe *recipe = tsr_recipe_find("ibot");
     int n;
     const tsr_option *table = tsr_train_option_table(&n);
     tsr_options_default(table, n, &train_options);
     train_options.batch = batch;
+    train_options.precision = precision;
     train_options.monitor_every = 0;
     recipe_options = calloc(1, recipe->options_size);
     tsr_options_default(recipe->options, recipe->n_options, recipe_options);
@@ -102,12 +103,22 @@ static tsr_status make_ibot(int64_t batch)
 
 static tsr_status make_ibot_4(void)
 {
-    return make_ibot(4);
+    return make_ibot(4, TSR_PRECISION_F32);
 }
 
 static tsr_status make_ibot_16(void)
 {
-    return make_ibot(16);
+    return make_ibot(16, TSR_PRECISION_F32);
+}
+
+static tsr_status make_ibot_4_bf16(void)
+{
+    return make_ibot(4, TSR_PRECISION_BF16);
+}
+
+static tsr_status make_ibot_16_bf16(void)
+{
+    return make_ibot(16, TSR_PRECISION_BF16);
 }
 
 static void ibot(void)
@@ -213,6 +224,8 @@ static const struct work {
     {"vit-s-train-bf16-compiled", make_vit_s_train_bf16, train},
     {"ibot-4", make_ibot_4, ibot},
     {"ibot-16", make_ibot_16, ibot},
+    {"ibot-4-bf16", make_ibot_4_bf16, ibot},
+    {"ibot-16-bf16", make_ibot_16_bf16, ibot},
     {"vit-s-infer-1", make_infer_1, infer},
     {"vit-s-infer-32", make_infer_32, infer},
     {"vit-s-infer-1-onnxruntime", make_infer_1, infer},

@@ -167,7 +167,7 @@ class Network(nn.Module):
         return logits[:, 0], logits[:, 1:]
 
 
-def ibot(batch):
+def ibot(batch, bf16=False):
     student, teacher = Network(0.1), Network(0.0)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
@@ -179,10 +179,11 @@ def ibot(batch):
 
     def run():
         nonlocal center, center2
-        with torch.no_grad():
-            t_cls, t_patch = teacher(images)
-        s_cls, s_patch = student(images, mask)
-        l_cls, _ = student(local)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.no_grad():
+                t_cls, t_patch = (logits.float() for logits in teacher(images))
+            s_cls, s_patch = (logits.float() for logits in student(images, mask))
+            l_cls = student(local)[0].float()
         views = torch.cat([s_cls, l_cls]).div(0.1).chunk(12)
         targets = ((t_cls - center) / 0.04).softmax(-1).chunk(2)
         patch_targets = ((t_patch - center2) / 0.04).softmax(-1).chunk(2)
@@ -328,6 +329,8 @@ WORKS = {
     ),
     "ibot-4": ("iBOT step, ViT-S, 2 x 224 + 10 x 96, batch 4, f32", lambda _: ibot(4)),
     "ibot-16": ("iBOT step, batch 16, f32", lambda _: ibot(16)),
+    "ibot-4-bf16": ("iBOT step, batch 4, bf16", lambda _: ibot(4, bf16=True)),
+    "ibot-16-bf16": ("iBOT step, batch 16, bf16", lambda _: ibot(16, bf16=True)),
     "vit-s-infer-1": ("ViT-S/16 inference, batch 1, f32", lambda _: inference(1)),
     "vit-s-infer-32": ("ViT-S/16 inference, batch 32, f32", lambda _: inference(32)),
     "vit-s-infer-1-onnxruntime": (
