@@ -9,6 +9,16 @@ tsr_tensor *tsr_backbone_forward(const tsr_backbone *m, tsr_tensor *images,
     return m == NULL || images == NULL ? NULL : m->methods->forward(m, images, options);
 }
 
+tsr_tensor *tsr_backbone_rows(const tsr_backbone *m, tsr_tensor *images, tsr_tensor *rows,
+                              const tsr_backbone_options *options)
+{
+    if (m == NULL || images == NULL) return NULL;
+    if (m->methods->rows != NULL) return m->methods->rows(m, images, rows, options);
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *tokens = m->methods->forward(m, images, options);
+    return tsr_scope_return(&scope, tsr_tokens_rows(tokens, rows));
+}
+
 tsr_status tsr_backbone_intermediate(const tsr_backbone *m, tsr_tensor *images, int n,
                                      const tsr_backbone_options *options, tsr_tensor **outputs)
 {
@@ -66,6 +76,12 @@ void tsr_backbone_describe(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT])
 tsr_tensor *tsr_tokens_class(tsr_tensor *tokens)
 {
     return tsr_select(tokens, 1, 0);
+}
+
+tsr_tensor *tsr_tokens_rows(tsr_tensor *tokens, tsr_tensor *rows)
+{
+    if (rows == NULL) return tsr_tokens_class(tokens);
+    return tsr_gather_rows(tsr_flatten(tokens, 0, 1), rows);
 }
 
 tsr_tensor *tsr_tokens_patches(tsr_tensor *tokens)

@@ -86,6 +86,19 @@ static tsr_tensor *split_heads(tsr_tensor *x, int64_t heads)
     return tsr_transpose(tsr_reshape(x, shape), last - 1, last);
 }
 
+/* Attention before its last layer, of x in the type that is computed in. */
+static tsr_tensor *attend(const tsr_attention *m, tsr_tensor *x, tsr_tensor *bias,
+                          const tsr_attention_options *options, tsr_tensor **weights)
+{
+    tsr_shape shape = tsr_tensor_shape(x);
+    tsr_tensor *qkv[3];
+    if (bias != NULL) bias = tsr_module_narrow(&m->module, bias);
+    tsr_split(tsr_linear_forward(m->qkv, x), -1, 3, qkv);
+    for (int i = 0; i < 3; i++) qkv[i] = split_heads(qkv[i], m->heads);
+    x = tsr_scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias, options, weights);
+    return tsr_reshape(tsr_transpose(x, shape.ndim - 2, shape.ndim - 1), shape);
+}
+
 tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_tensor *bias,
                                   const tsr_rng *rng, tsr_tensor **weights)
 {
@@ -108,14 +121,7 @@ tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_ten
     }
     tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
-    tsr_shape shape = tsr_tensor_shape(x);
-    tsr_tensor *qkv[3];
-    x = tsr_module_narrow(&m->module, x);
-    if (bias != NULL) bias = tsr_module_narrow(&m->module, bias);
-    tsr_split(tsr_linear_forward(m->qkv, x), -1, 3, qkv);
-    for (int i = 0; i < 3; i++) qkv[i] = split_heads(qkv[i], m->heads);
-    x = tsr_scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], bias, &options, weights);
-    x = tsr_reshape(tsr_transpose(x, shape.ndim - 2, shape.ndim - 1), shape);
+    x = attend(m, tsr_module_narrow(&m->module, x), bias, &options, weights);
     x = tsr_linear_forward(m->proj, x);
     x = tsr_dropout_forward(m->proj_drop, x, place(rng, 1, &own));
     x = tsr_module_widen(&m->module, x);
@@ -150,6 +156,9 @@ tsr_transformer_block *tsr_transformer_block_new(const tsr_transformer_block_con
     return tsr_module_finish(base);
 }
 
+/* The places of a block's random numbers. */
+enum { PATH_1, PATH_2, ATTENTION, MLP = ATTENTION + 2 };
+
 /* x + drop_path(gamma y) */
 static tsr_tensor *residual(const tsr_transformer_block *m, tsr_tensor *x, tsr_tensor *y,
                             tsr_tensor *gamma, const tsr_rng *rng)
@@ -164,7 +173,6 @@ tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_te
 {
     if (weights != NULL) *weights = NULL;
     if (m == NULL || x == NULL) return NULL;
-    enum { PATH_1, PATH_2, ATTENTION, MLP = ATTENTION + 2 };
     tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *y = tsr_attention_forward(m->attn, tsr_norm_narrow(m->norm1, x), bias,
@@ -175,6 +183,92 @@ tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_te
     tsr_module_leave_many(&scope, TSR_TENSORS(x, weights != NULL ? *weights : NULL));
     return x;
 }
+
+/* ---- some tokens alone ---- */
+
+/* Rows [from, to) of a layer as a layer of its own. */
+static tsr_tensor *part_of_linear(const tsr_linear_layer *m, tsr_tensor *x, int64_t from,
+                                  int64_t to)
+{
+    tsr_tensor *bias = m->bias != NULL ? tsr_slice(m->bias, 0, from, to, 1) : NULL;
+    return tsr_linear(x, tsr_slice(m->weight, 0, from, to, 1), bias);
+}
+
+/* Attention's result [B, D] for the first token of each sample, first [B, 1, D] of x [B, T, D]: no other asks. */
+static tsr_tensor *attention_of_first(const tsr_attention *m, tsr_tensor *first, tsr_tensor *x,
+                                      tsr_tensor *bias)
+{
+    int64_t dim = tsr_tensor_size(x, 2);
+    tsr_scope scope = tsr_module_enter(&m->module);
+    tsr_tensor *kv[2], *q = split_heads(part_of_linear(m->qkv, first, 0, dim), m->heads);
+    tsr_split(part_of_linear(m->qkv, x, dim, 3 * dim), -1, 2, kv);
+    for (int i = 0; i < 2; i++) kv[i] = split_heads(kv[i], m->heads);
+    if (bias != NULL) bias = tsr_slice(tsr_module_narrow(&m->module, bias), -2, 0, 1, 1);
+    x = tsr_scaled_dot_product_attention(q, kv[0], kv[1], bias, NULL, NULL);
+    x = tsr_linear_forward(m->proj, tsr_reshape(x, TSR_SHAPE(-1, dim)));
+    return tsr_module_leave(&scope, tsr_module_widen(&m->module, x));
+}
+
+/* The same [R, D] for chosen rows of [B T, D]. */
+static tsr_tensor *attention_of_rows(const tsr_attention *m, tsr_tensor *x, tsr_tensor *bias,
+                                     tsr_tensor *rows)
+{
+    tsr_scope scope = tsr_module_enter(&m->module);
+    x = tsr_flatten(attend(m, x, bias, NULL, NULL), 0, 1);
+    x = tsr_linear_forward(m->proj, tsr_gather_rows(x, rows));
+    return tsr_module_leave(&scope, tsr_module_widen(&m->module, x));
+}
+
+/* Of each row of [B T, D], which sample it is of. */
+static tsr_tensor *samples_of(tsr_tensor *rows, int64_t tokens)
+{
+    tsr_tensor *samples = tsr_empty(TSR_DTYPE_I64, tsr_tensor_shape(rows));
+    int64_t *to = tsr_tensor_data_mut(samples);
+    const int64_t *from = tsr_tensor_data(tsr_tensor_packed(rows));
+    for (int64_t i = 0; from != NULL && to != NULL && i < tsr_tensor_numel(rows); i++) {
+        to[i] = from[i] / tokens;
+    }
+    return samples;
+}
+
+/* As residual(); samples: of each row, whose drop path it takes; NULL: row by row. */
+static tsr_tensor *residual_of_rows(const tsr_transformer_block *m, tsr_tensor *x, tsr_tensor *y,
+                                    tsr_tensor *gamma, const tsr_rng *rng, tsr_tensor *samples,
+                                    int64_t batch)
+{
+    if (samples == NULL || !m->module.training || m->drop_path->p == 0.0) {
+        return residual(m, x, y, gamma, rng);
+    }
+    if (gamma != NULL) y = tsr_mul(y, gamma);
+    tsr_tensor *ones = tsr_full(tsr_tensor_dtype(y), TSR_SHAPE(batch, 1), 1.0);
+    tsr_tensor *kept = tsr_drop_path_forward(m->drop_path, ones, rng);
+    return tsr_add(x, tsr_mul(y, tsr_gather_rows(kept, samples)));
+}
+
+tsr_tensor *tsr_transformer_block_rows(const tsr_transformer_block *m, tsr_tensor *x,
+                                       tsr_tensor *bias, const tsr_rng *rng, tsr_tensor *rows)
+{
+    if (m == NULL || x == NULL) return NULL;
+    tsr_rng own;
+    tsr_scope scope = tsr_module_enter(&m->module);
+    int64_t batch = tsr_tensor_size(x, 0);
+    tsr_tensor *samples = NULL, *y = tsr_norm_narrow(m->norm1, x);
+    if (rows != NULL) {
+        samples = samples_of(rows, tsr_tensor_size(x, 1));
+        y = attention_of_rows(m->attn, y, bias, rows);
+        x = tsr_gather_rows(tsr_flatten(x, 0, 1), rows);
+    } else {
+        tsr_tensor *first = tsr_slice(x, 1, 0, 1, 1);
+        y = attention_of_first(m->attn, tsr_norm_narrow(m->norm1, first), y, bias);
+        x = tsr_reshape(first, TSR_SHAPE(batch, -1));
+    }
+    x = residual_of_rows(m, x, y, m->gamma_1, place(rng, PATH_1, &own), samples, batch);
+    y = tsr_mlp_forward(m->mlp, tsr_norm_narrow(m->norm2, x), place(rng, MLP, &own));
+    x = residual_of_rows(m, x, y, m->gamma_2, place(rng, PATH_2, &own), samples, batch);
+    return tsr_module_leave(&scope, x);
+}
+
+/* ---- recomputed ---- */
 
 /* What a block that runs again needs beside x. It is a tensor among the inputs, and so lives as long as the tape's node. */
 struct again {

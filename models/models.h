@@ -354,6 +354,11 @@ TSR_API tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m
  * 2016, arXiv 1604.06174). Values and gradients have the same bits. */
 TSR_API tsr_tensor *tsr_transformer_block_recomputed(const tsr_transformer_block *m, tsr_tensor *x,
                                                      tsr_tensor *bias, const tsr_rng *rng);
+/* What it makes of some tokens, [R, D]: those at rows I64 [R] of x as [B T, D], or with NULL the first of each sample. Only
+ * attention's keys and values are computed for the others. Not in training with dropout of single elements. */
+TSR_API tsr_tensor *tsr_transformer_block_rows(const tsr_transformer_block *m, tsr_tensor *x,
+                                               tsr_tensor *bias, const tsr_rng *rng,
+                                               tsr_tensor *rows);
 
 /* ------------------------------------------------------------------ backbones ----------------- */
 
@@ -382,6 +387,8 @@ enum { TSR_BACKBONE_TEXT = 160 };
 typedef struct tsr_backbone_methods {
     tsr_tensor *(*forward)(const tsr_backbone *m, tsr_tensor *images,
                            const tsr_backbone_options *options);
+    tsr_tensor *(*rows)(const tsr_backbone *m, tsr_tensor *images, tsr_tensor *rows,
+                        const tsr_backbone_options *options); /* NULL: taken out of forward's */
     /* n is within the depth */
     tsr_status (*intermediate)(const tsr_backbone *m, tsr_tensor *images, int n,
                                const tsr_backbone_options *options, tsr_tensor **outputs);
@@ -406,6 +413,10 @@ struct tsr_backbone {
  * drawn. */
 TSR_API tsr_tensor *tsr_backbone_forward(const tsr_backbone *m, tsr_tensor *images,
                                          const tsr_backbone_options *options);
+/* Some of these tokens, [R, D]: those at rows I64 [R] of all [B (1 + N), D], or with NULL the class features [B, D]. The
+ * last block of a ViT is then computed for them alone, as far as it can be. SHAPE: a row is out of range. */
+TSR_API tsr_tensor *tsr_backbone_rows(const tsr_backbone *m, tsr_tensor *images, tsr_tensor *rows,
+                                      const tsr_backbone_options *options);
 /* outputs[0 .. n): of the last n blocks, [B, 1 + N, D] with N and D of tsr_backbone_grid(), through
  * the final norm where it fits unless no_norm (the authors' get_intermediate_layers). ARGUMENT: n
  * is not 1 .. depth. */
@@ -430,6 +441,8 @@ TSR_API void tsr_backbone_describe(const tsr_backbone *m, char text[TSR_BACKBONE
 /* Views of tokens [B, 1 + N, D]: the class feature [B, D], the patches [B, N, D]. */
 TSR_API tsr_tensor *tsr_tokens_class(tsr_tensor *tokens);
 TSR_API tsr_tensor *tsr_tokens_patches(tsr_tensor *tokens);
+/* The tokens at rows I64 [R] of all [B (1 + N), D], a copy; NULL: the class features. */
+TSR_API tsr_tensor *tsr_tokens_rows(tsr_tensor *tokens, tsr_tensor *rows);
 
 /* ------------------------------------------------------------------ ViT ----------------------- */
 
@@ -510,6 +523,9 @@ TSR_API tsr_vit *tsr_vit_new(const tsr_vit_config *config);
  */
 TSR_API tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
                                     const tsr_backbone_options *options);
+/* tsr_backbone_rows() */
+TSR_API tsr_tensor *tsr_vit_rows(const tsr_vit *m, tsr_tensor *images, tsr_tensor *rows,
+                                 const tsr_backbone_options *options);
 /* outputs[0 .. n): of the last n blocks, each through the final norm unless no_norm, [B, 1 + N, D]
  * (get_intermediate_layers). */
 TSR_API tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
@@ -644,9 +660,8 @@ typedef struct tsr_multi_crop_options {
 } tsr_multi_crop_options;
 
 typedef struct tsr_multi_crop_output {
-    tsr_tensor *cls;    /* [sum of the crops' batches, K], in the order of the crops */
-    tsr_tensor *patch;  /* [B1, N, P], or with rows [R, P]; NULL unless asked for */
-    tsr_tensor *tokens; /* of the first group, [B1, 1 + N, D] */
+    tsr_tensor *cls;   /* [sum of the crops' batches, K], in the order of the crops */
+    tsr_tensor *patch; /* [B1, N, P], or with rows [R, P]; NULL unless asked for */
 } tsr_multi_crop_output;
 
 /*

@@ -326,6 +326,58 @@ tsr_tensor *tsr_vit_forward(const tsr_vit *m, tsr_tensor *images,
     return tsr_scope_return(&outer, tsr_module_leave(&scope, x));
 }
 
+/* rows of [B (1 + N), D] as rows of [B (1 + R + N), D]. */
+static tsr_tensor *among_registers(const tsr_vit *m, tsr_tensor *rows, int64_t batch,
+                                   int64_t tokens)
+{
+    int64_t visible = tokens - m->config.registers;
+    if (tsr_tensor_dtype(rows) != TSR_DTYPE_I64 || tsr_tensor_ndim(rows) != 1) {
+        char text[TSR_SHAPE_TEXT];
+        tsr_fail(TSR_STATUS_SHAPE, "vit: rows is %s %s, expected i64 [R]",
+                 tsr_dtype_name(tsr_tensor_dtype(rows)),
+                 tsr_shape_text(tsr_tensor_shape(rows), text));
+        return NULL;
+    }
+    tsr_tensor *among = tsr_empty(TSR_DTYPE_I64, tsr_tensor_shape(rows));
+    const int64_t *from = tsr_tensor_data(tsr_tensor_packed(rows));
+    int64_t *to = tsr_tensor_data_mut(among);
+    for (int64_t i = 0; from != NULL && to != NULL && i < tsr_tensor_numel(rows); i++) {
+        if (from[i] < 0 || from[i] >= batch * visible) {
+            tsr_fail(TSR_STATUS_SHAPE,
+                     "vit: rows[%" PRId64 "] is %" PRId64 ", expected 0 to %" PRId64, i, from[i],
+                     batch * visible - 1);
+            return NULL;
+        }
+        int64_t sample = from[i] / visible, token = from[i] % visible;
+        to[i] = sample * tokens + (token == 0 ? 0 : token + m->config.registers);
+    }
+    return among;
+}
+
+tsr_tensor *tsr_vit_rows(const tsr_vit *m, tsr_tensor *images, tsr_tensor *rows,
+                         const tsr_backbone_options *options)
+{
+    if (m == NULL || images == NULL) return NULL;
+    bool drops = m->module.training && (m->config.drop > 0.0 || m->config.attn_drop > 0.0);
+    if (m->norm == NULL || drops) {
+        tsr_scope scope = tsr_scope_open();
+        return tsr_scope_return(&scope, tsr_tokens_rows(tsr_vit_forward(m, images, options), rows));
+    }
+    tsr_rng own;
+    tsr_scope outer = tsr_scope_open();
+    struct bias bias = bias_for(m, images);
+    tsr_scope scope = tsr_module_enter(&m->module);
+    int64_t last = m->config.depth - 1;
+    tsr_tensor *x = blocks(m, &scope, last, embed(m, images, options), &bias, options);
+    if (rows != NULL && x != NULL) {
+        rows = among_registers(m, rows, tsr_tensor_size(x, 0), tsr_tensor_size(x, 1));
+        if (rows == NULL) x = NULL;
+    }
+    x = tsr_transformer_block_rows(m->blocks[last], x, bias_of(m, last, &bias),
+                                   place(options, last, &own), rows);
+    return tsr_scope_return(&outer, tsr_module_leave(&scope, tsr_norm_forward(m->norm, x)));
+}
+
 tsr_status tsr_vit_intermediate(const tsr_vit *m, tsr_tensor *images, int n,
                                 const tsr_backbone_options *options, tsr_tensor **outputs)
 {
@@ -382,6 +434,12 @@ static tsr_tensor *forward(const tsr_backbone *m, tsr_tensor *images,
     return tsr_vit_forward((const tsr_vit *)m, images, options);
 }
 
+static tsr_tensor *rows_of(const tsr_backbone *m, tsr_tensor *images, tsr_tensor *rows,
+                           const tsr_backbone_options *options)
+{
+    return tsr_vit_rows((const tsr_vit *)m, images, rows, options);
+}
+
 static tsr_status intermediate(const tsr_backbone *m, tsr_tensor *images, int n,
                                const tsr_backbone_options *options, tsr_tensor **outputs)
 {
@@ -416,6 +474,7 @@ static void describe(const tsr_backbone *m, char text[TSR_BACKBONE_TEXT])
 
 static const tsr_backbone_methods vit_methods = {
     .forward = forward,
+    .rows = rows_of,
     .intermediate = intermediate,
     .last_attention = last_attention,
     .grid = grid_of,

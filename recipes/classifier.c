@@ -41,8 +41,7 @@ static tsr_tensor *pooled(const tsr_classifier *m, tsr_tensor *images, tsr_rng r
 {
     tsr_backbone_options options = {.rng = rng, .no_norm = m->fc_norm != NULL};
     tsr_tensor *tokens;
-    if (m->fc_norm == NULL)
-        return tsr_tokens_class(tsr_backbone_forward(m->backbone, images, &options));
+    if (m->fc_norm == NULL) return tsr_backbone_rows(m->backbone, images, NULL, &options);
     if (tsr_backbone_intermediate(m->backbone, images, 1, &options, &tokens) != TSR_STATUS_OK)
         return NULL;
     tsr_tensor *mean = tsr_mean(tsr_tokens_patches(tokens), (const int[]){1}, 1, false);

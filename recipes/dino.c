@@ -94,7 +94,7 @@ static tsr_tensor *ask_teacher(const struct dino *dino, tsr_step *step, tsr_tens
     const tsr_head *head = dino->teacher->head;
     bool was = tsr_recording_set(false);
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *x = tsr_tokens_class(tsr_backbone_forward(dino->teacher->backbone, images, NULL));
+    tsr_tensor *x = tsr_backbone_rows(dino->teacher->backbone, images, NULL, NULL);
     tsr_tensor *logits = tsr_head_class_logits(head, tsr_head_project(head, x));
     tsr_step_average(step, "center", tsr_mean(logits, (const int[]){0}, 1, true));
     double temperature = tsr_schedule_warmup_at(&dino->temperature, tsr_step_epoch(step));

@@ -168,8 +168,7 @@ static tsr_tensor *embed(const tsr_networks *n, tsr_step *step)
 {
     const struct simsiam *m = n->self;
     tsr_backbone_options options = {.rng = tsr_step_rng(step)};
-    return tsr_tokens_class(
-        tsr_backbone_forward(m->backbone, tsr_step_input(step, "global"), &options));
+    return tsr_backbone_rows(m->backbone, tsr_step_input(step, "global"), NULL, &options);
 }
 
 static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)

@@ -371,6 +371,9 @@ static tsr_tensor *features_of(const tsr_backbone *m, tsr_tensor *images,
 {
     if (m == NULL) return tsr_flatten(tsr_slice(images, 1, 0, o->grey ? 1 : 3, 1), 1, 3);
     int n = o->pooling != TSR_POOLING_MEAN ? blocks_of(o) : 1;
+    if (o->pooling == TSR_POOLING_CLASS && n == 1 && m->class_token) {
+        return tsr_backbone_rows(m, images, NULL, NULL);
+    }
     tsr_tensor *tokens[MAX_BLOCKS], *parts[MAX_BLOCKS + 1];
     tsr_backbone_options options = {.no_norm = o->pooling == TSR_POOLING_MEAN};
     if (tsr_backbone_intermediate(m, images, n, &options, tokens) != TSR_STATUS_OK) return NULL;

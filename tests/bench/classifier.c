@@ -56,7 +56,7 @@ void classifier_step(classifier *m)
 {
     tsr_scope scope = tsr_scope_open();
     tsr_tape *tape = tsr_tape_open();
-    tsr_tensor *x = tsr_tokens_class(tsr_vit_forward(m->vit, m->images, NULL));
+    tsr_tensor *x = tsr_vit_rows(m->vit, m->images, NULL, NULL);
     tsr_tensor *rows = tsr_cross_entropy(tsr_linear_forward(m->head, x), m->labels, -100);
     tsr_backward(tape, tsr_mean(rows, NULL, 0, false), NULL);
     tsr_optimizer_step(m->optimizer, 1e-4, 0.05);
@@ -69,7 +69,7 @@ void classifier_infer(classifier *m)
 {
     tsr_scope scope = tsr_scope_open();
     bool was = tsr_recording_set(false);
-    tsr_tokens_class(tsr_vit_forward(m->vit, m->images, NULL));
+    tsr_vit_rows(m->vit, m->images, NULL, NULL);
     tsr_recording_set(was);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }

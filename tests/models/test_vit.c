@@ -1,5 +1,7 @@
 #include "tests/models/golden.h"
 
+#include "ops/gemm.h"
+
 static tsr_vit_config small_config(tsr_dtype dtype)
 {
     return (tsr_vit_config){.image_size = 32,
@@ -662,10 +664,125 @@ static void test_vit__bf16_gives_the_gradients_of_f32_in_less_memory(void **stat
     tsr_module_free(&vit);
 }
 
+/* ---- some tokens alone ---- */
+
+/* A loss of the tokens at rows, by tsr_vit_rows() or taken out of all; gradients by parameter, held. */
+static tsr_tensor *loss_of_rows(tsr_vit *vit, bool alone, tsr_tensor *rows, tsr_tensor **grads)
+{
+    tsr_dtype dtype = vit->config.dtype;
+    tsr_tensor *images = tsr_empty(dtype, TSR_SHAPE(3, 3, 32, 32));
+    tsr_fill_normal(images, tsr_rng_make(2, 0, 0, 0), 0.0, 1.0);
+    tsr_tensor *mask = tsr_zeros(TSR_DTYPE_U8, TSR_SHAPE(3, 4, 4));
+    tsr_tensor_fill(tsr_slice(mask, 1, 0, 2, 1), 1.0);
+    tsr_backbone_options options = {.mask = mask, .rng = tsr_rng_make(5, 7, 100, 3)};
+    tsr_tape *tape = tsr_tape_open();
+    tsr_tensor *x = alone ? tsr_backbone_rows(&vit->backbone, images, rows, &options)
+                          : tsr_tokens_rows(tsr_vit_forward(vit, images, &options), rows);
+    tsr_tensor *probe = tsr_empty(dtype, tsr_tensor_shape(x));
+    tsr_fill_normal(probe, tsr_rng_make(3, 0, 0, 0), 0.0, 1.0);
+    tsr_backward(tape, tsr_sum(tsr_mul(x, probe), NULL, 0, false), NULL);
+    tsr_tape_close(&tape);
+    assert_ok();
+    tsr_module_list *list = tsr_module_parameters(&vit->module);
+    for (int64_t i = 0; i < list->n; i++) {
+        grads[i] = tsr_tensor_hold(tsr_tensor_grad(list->at[i].tensor));
+        tsr_tensor_set_grad(list->at[i].tensor, NULL);
+    }
+    tsr_module_list_free(&list);
+    return x;
+}
+
+static void compare_rows(const tsr_vit_config *config, bool recompute, tsr_tensor *rows,
+                         double tolerance)
+{
+    enum { PARAMETERS = 128 };
+    tsr_vit *vit = tsr_vit_new(config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_module_train(&vit->module, true);
+    tsr_backbone_recompute(&vit->backbone, recompute);
+    tsr_tensor *grads[PARAMETERS] = {0}, *wanted[PARAMETERS] = {0};
+    tsr_tensor *all = loss_of_rows(vit, false, rows, wanted);
+    assert_near(loss_of_rows(vit, true, rows, grads), all, tolerance, "rows");
+    int n = 0;
+    for (; wanted[n] != NULL; n++) {
+        assert_non_null(grads[n]);
+        assert_near(grads[n], wanted[n], tolerance, "a gradient");
+        tsr_tensor_release(&grads[n]);
+        tsr_tensor_release(&wanted[n]);
+    }
+    assert_true(n > 3 * 12);
+    tsr_module_free(&vit);
+}
+
+/* The class tokens, or rows in any order, some twice: what the whole last block gives. */
+static void test_vit__rows_are_those_of_all_tokens(void **state)
+{
+    (void)state;
+    const int64_t numbers[] = {0, 50, 17, 3, 34, 3, 20, 5};
+    tsr_tensor *rows[] = {NULL, tsr_from(TSR_DTYPE_I64, TSR_SHAPE(8), numbers),
+                          tsr_empty(TSR_DTYPE_I64, TSR_SHAPE(0))};
+    for (int i = 0; i < 3; i++) {
+        for (int f32 = 0; f32 < 2; f32++) {
+            double tolerance = f32 ? 1e-6 : 1e-12;
+            tsr_vit_config config = small_config(f32 ? TSR_DTYPE_F32 : TSR_DTYPE_F64);
+            config.drop_path = 0.5;
+            compare_rows(&config, false, rows[i], tolerance);
+            config.layer_scale = 0.1;
+            compare_rows(&config, true, rows[i], tolerance);
+            config.registers = 2;
+            compare_rows(&config, false, rows[i], tolerance);
+            config.registers = 0;
+            config.relative = TSR_VIT_RELATIVE_SHARED;
+            compare_rows(&config, false, rows[i], tolerance);
+            config.drop = config.attn_drop = 0.2;
+            compare_rows(&config, false, rows[i], tolerance);
+            config = small_config(config.dtype);
+            config.mean_pooling = true;
+            compare_rows(&config, false, rows[i], tolerance);
+        }
+    }
+}
+
+/* A class token alone leaves out of the last block all but the keys and values: 10 of 12 D^2 a patch, and attention. */
+static void test_vit__rows_cost_less(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F32);
+    config.depth = 1;
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_tensor *images = tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 32, 32));
+    int64_t start = tsr__gemm_count();
+    tsr_vit_forward(vit, images, NULL);
+    int64_t all = tsr__gemm_count() - start;
+    tsr_vit_rows(vit, images, NULL, NULL);
+    int64_t class_alone = tsr__gemm_count() - start - all, d = config.dim, patches = 2 * 16;
+    /* Attention's scores and sums: 2 T D of each token's own, in blocks that may hold more. */
+    assert_true(all - class_alone >= patches * (10 * d * d + 2 * 17 * d));
+    tsr_module_free(&vit);
+}
+
+static void test_vit__rows_out_of_range(void **state)
+{
+    (void)state;
+    tsr_vit_config config = small_config(TSR_DTYPE_F32);
+    tsr_vit *vit = tsr_vit_new(&config);
+    tsr_module_initialize(&vit->module, 1);
+    tsr_tensor *images = tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 32, 32));
+    assert_null(tsr_vit_rows(vit, images, tsr_full(TSR_DTYPE_I64, TSR_SHAPE(1), 34.0), NULL));
+    assert_failed(TSR_STATUS_SHAPE, "vit: rows[0] is 34, expected 0 to 33");
+    assert_null(tsr_vit_rows(vit, images, tsr_full(TSR_DTYPE_F32, TSR_SHAPE(1), 0.0), NULL));
+    assert_failed(TSR_STATUS_SHAPE, "vit: rows is f32 [1], expected i64 [R]");
+    tsr_module_free(&vit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         tsr_test(test_vit__bf16_gives_the_gradients_of_f32_in_less_memory),
+        tsr_test(test_vit__rows_are_those_of_all_tokens),
+        tsr_test(test_vit__rows_cost_less),
+        tsr_test(test_vit__rows_out_of_range),
         tsr_test(test_vit__agrees_with_the_authors),
         tsr_test(test_vit__agrees_with_the_authors_with_layer_scale),
         tsr_test(test_vit__agrees_with_the_authors_with_mean_pooling),
