@@ -136,6 +136,49 @@ static inline __attribute__((always_inline)) void transpose16(__m512i r[16])
     }
 }
 
+/* to [16, 32] = the transpose of what lies at data, of which `rows` and `columns` exist; `column` in bytes. The next 32 columns
+ * are fetched meanwhile, into the second cache: the hardware sees no stream in lines that far apart. */
+static inline __attribute__((always_inline)) void pack_square(tsr_bf16 *to, int64_t ld,
+                                                              const char *data, int64_t column,
+                                                              const bool is_f32, int64_t rows,
+                                                              int64_t columns)
+{
+    __m512i r[16];
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; p++) {
+        const char *second = data + column;
+        __builtin_prefetch(data + 32 * column, 0, 2);
+        __builtin_prefetch(second + 32 * column, 0, 2);
+        r[p] = 2 * p < columns ? load_pairs(data, 2 * p + 1 < columns ? second : NULL, is_f32, rows)
+                               : _mm512_setzero_si512();
+        data = second + column;
+    }
+    transpose16(r);
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; p++) {
+        if (p < rows) _mm512_storeu_si512(to + p * ld, r[p]);
+    }
+}
+
+/* Not inlined, where gcc would keep each address as a variable of the caller's loops: more than there are registers. */
+static __attribute__((noinline)) void pack_whole_square(tsr_bf16 *to, int64_t ld, const char *data,
+                                                        int64_t column, bool is_f32)
+{
+    if (is_f32) {
+        pack_square(to, ld, data, column, true, 16, 32);
+    } else {
+        pack_square(to, ld, data, column, false, 16, 32);
+    }
+}
+
+static __attribute__((noinline)) void pack_part_of_square(tsr_bf16 *to, int64_t ld,
+                                                          const char *data, int64_t column,
+                                                          bool is_f32, int64_t rows,
+                                                          int64_t columns)
+{
+    pack_square(to, ld, data, column, is_f32, rows, columns);
+}
+
 static inline __attribute__((always_inline)) void pack_rows(tsr_bf16 *to, int64_t ld,
                                                             const char *data, int64_t row,
                                                             int64_t column, const bool is_f32,
@@ -155,20 +198,12 @@ static inline __attribute__((always_inline)) void pack_rows(tsr_bf16 *to, int64_
     }
     for (int64_t j = 0; j < ld; j += 32) {
         for (int64_t i = 0; i < rows; i += 16) {
-            __m512i r[16];
-#pragma GCC unroll 16
-            for (int p = 0; p < 16; p++) {
-                const int64_t at = j + 2 * p;
-                const char *first = data + (i * row + at * column) * size;
-                r[p] = at < columns
-                           ? load_pairs(first, at + 1 < columns ? first + column * size : NULL,
-                                        is_f32, rows - i)
-                           : _mm512_setzero_si512();
-            }
-            transpose16(r);
-#pragma GCC unroll 16
-            for (int p = 0; p < 16; p++) {
-                if (i + p < rows) _mm512_storeu_si512(to + (i + p) * ld + j, r[p]);
+            tsr_bf16 *square = to + i * ld + j;
+            const char *from = data + (i + j * column) * size;
+            if (rows - i >= 16 && columns - j >= 32) {
+                pack_whole_square(square, ld, from, column * size, is_f32);
+            } else {
+                pack_part_of_square(square, ld, from, column * size, is_f32, rows - i, columns - j);
             }
         }
     }
@@ -232,22 +267,34 @@ static void panel(tsr_bf16 *to, const void *data, int64_t row, int64_t column, b
 
 /* ---- results ---- */
 
+/* 16 columns from j on, n of them wanted. */
+static inline __attribute__((always_inline)) void
+store_columns(const tsr_bf16_store *s, const float *x, int64_t n_rows, int64_t j, const int64_t n)
+{
+    const __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
+    const __m512 bias =
+        s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
+    for (int64_t i = 0; i < n_rows; i++) {
+        __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_BF16_WIDTH + j), bias);
+        if (s->is_f32) {
+            float *c = (float *)s->c + i * s->ld + j;
+            if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
+            _mm512_mask_storeu_ps(c, mask, v);
+        } else {
+            tsr_bf16 *c = (tsr_bf16 *)s->c + i * s->ld + j;
+            _mm256_mask_storeu_epi16(c, mask, (__m256i)_mm512_cvtneps_pbh(v));
+        }
+    }
+}
+
+/* Masked stores of 16 bits take several times as long as whole ones. */
 static void store(const tsr_bf16_store *s, const float *x, int64_t n_rows, int64_t n)
 {
     for (int64_t j = 0; j < n; j += 16) {
-        const __mmask16 mask = (__mmask16)(n - j >= 16 ? 0xffffu : (1u << (n - j)) - 1u);
-        const __m512 bias =
-            s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
-        for (int64_t i = 0; i < n_rows; i++) {
-            __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_BF16_WIDTH + j), bias);
-            if (s->is_f32) {
-                float *c = (float *)s->c + i * s->ld + j;
-                if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
-                _mm512_mask_storeu_ps(c, mask, v);
-            } else {
-                tsr_bf16 *c = (tsr_bf16 *)s->c + i * s->ld + j;
-                _mm256_mask_storeu_epi16(c, mask, (__m256i)_mm512_cvtneps_pbh(v));
-            }
+        if (n - j >= 16) {
+            store_columns(s, x, n_rows, j, 16);
+        } else {
+            store_columns(s, x, n_rows, j, n - j);
         }
     }
 }
