@@ -15,40 +15,30 @@ struct gelu {
     bool tanh;
 };
 
-/* The kernels' pieces, elements. Those of bf16 are widened into a cache's worth of room on the stack and rounded back. */
-enum { PIECE = 2048 };
+enum { PIECE = 2048 /* elements that a thread takes at a time */ };
 
 static int64_t piece_length(int64_t numel, int64_t at)
 {
     return numel - at < PIECE ? numel - at : PIECE;
 }
 
-static void forward_piece(tsr_dtype dtype, char *y, const char *x, int64_t n, bool tanh)
+static void forward_piece(tsr_dtype dtype, void *y, const void *x, int64_t n, bool tanh)
 {
-    if (dtype != TSR_DTYPE_BF16) {
+    if (dtype == TSR_DTYPE_BF16) {
+        tsr_bf16__gelu(y, x, n, tanh);
+    } else {
         tsr_kernels__get(dtype)->gelu(y, x, n, tanh);
-        return;
     }
-    const tsr_bf16_kernels *half = tsr_bf16_kernels__get();
-    float wide[PIECE], result[PIECE];
-    half->widen(wide, (const tsr_bf16 *)(const void *)x, n);
-    tsr_kernels__get(TSR_DTYPE_F32)->gelu(result, wide, n, tanh);
-    half->narrow((tsr_bf16 *)(void *)y, result, n);
 }
 
-static void backward_piece(tsr_dtype dtype, char *dx, const char *x, const char *g, int64_t n,
+static void backward_piece(tsr_dtype dtype, void *dx, const void *x, const void *g, int64_t n,
                            bool tanh)
 {
-    if (dtype != TSR_DTYPE_BF16) {
+    if (dtype == TSR_DTYPE_BF16) {
+        tsr_bf16__gelu_backward(dx, x, g, n, tanh);
+    } else {
         tsr_kernels__get(dtype)->gelu_backward(dx, x, g, n, tanh);
-        return;
     }
-    const tsr_bf16_kernels *half = tsr_bf16_kernels__get();
-    float wide_x[PIECE], wide_g[PIECE], result[PIECE];
-    half->widen(wide_x, (const tsr_bf16 *)(const void *)x, n);
-    half->widen(wide_g, (const tsr_bf16 *)(const void *)g, n);
-    tsr_kernels__get(TSR_DTYPE_F32)->gelu_backward(result, wide_x, wide_g, n, tanh);
-    half->narrow((tsr_bf16 *)(void *)dx, result, n);
 }
 
 static tsr_tensor *forward(tsr_tensor *x, bool tanh)

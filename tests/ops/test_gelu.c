@@ -72,6 +72,48 @@ static void test_gelu__extremes(void **state)
     }
 }
 
+static void assert_rounded(double got, double wanted)
+{
+    enum { DIGITS = 8, LEAST = -133 /* the exponent of the smallest unit */ };
+    int exponent;
+    frexp(wanted, &exponent);
+    double unit = ldexp(1.0, exponent - DIGITS > LEAST ? exponent - DIGITS : LEAST);
+    if (fabs(got - wanted) <= (0.5 + 0x1p-16) * unit) return;
+    fail_msg("got %.9g, wanted %.9g", got, wanted);
+}
+
+/* Of every bf16 number, against f64: the value within half a unit of its last place, the gradient (of g = 1) too. What cannot
+ * be half a unit off are numbers that f32 has rounded onto a half before: 2^-16 of a unit are allowed for that. */
+static void test_gelu__of_every_bf16(void **state)
+{
+    (void)state;
+    enum { N = 1 << 16 };
+    tsr_tensor *x = tsr_empty(TSR_DTYPE_BF16, TSR_SHAPE(N));
+    tsr_bf16 *xd = tsr_tensor_data_mut(x);
+    for (int i = 0; i < N; i++) xd[i].bits = (uint16_t)i;
+    tsr_tensor *wide = tsr_tensor_converted(x, TSR_DTYPE_F64);
+    tsr_tensor *g = tsr_full(TSR_DTYPE_BF16, TSR_SHAPE(N), 1.0);
+    tsr_require_grad(x, true);
+    for (int tanh_form = 0; tanh_form < 2; tanh_form++) {
+        tsr_tape *tape = tsr_tape_open();
+        tsr_tensor *y = tsr_gelu(x, tanh_form != 0), *dx;
+        tsr_grad(tape, TSR_TENSORS(y), TSR_TENSORS(g), TSR_TENSORS(x), &dx, NULL);
+        tsr_tape_close(&tape);
+        for (int64_t i = 0; i < N; i++) {
+            double at = tsr_tensor_get(wide, i);
+            if (isnan(at) || isinf(at)) continue;
+            double u = sqrt(2.0 / acos(-1.0)) * (at + 0.044715 * at * at * at);
+            double slope = sqrt(2.0 / acos(-1.0)) * (1.0 + 3.0 * 0.044715 * at * at);
+            double gate = tanh_form ? 1.0 / (1.0 + exp(-2.0 * u)) : 0.5 * erfc(-at * sqrt(0.5));
+            double density = tanh_form ? 2.0 * gate / (1.0 + exp(2.0 * u)) * slope
+                                       : exp(-0.5 * at * at) / sqrt(2.0 * acos(-1.0));
+            if (gate == 0.0) density = 0.0; /* where the slope may be infinite */
+            assert_rounded(tsr_tensor_get(y, i), at * gate);
+            assert_rounded(tsr_tensor_get(dx, i), gate + at * density);
+        }
+    }
+}
+
 static void test_gelu__errors(void **state)
 {
     (void)state;
@@ -80,4 +122,5 @@ static void test_gelu__errors(void **state)
 }
 
 FUSED_MAIN(tsr_test(test_gelu__of_every_shape), tsr_test(test_gelu__tail),
-           tsr_test(test_gelu__extremes), tsr_test(test_gelu__errors))
+           tsr_test(test_gelu__extremes), tsr_test(test_gelu__of_every_bf16),
+           tsr_test(test_gelu__errors))
