@@ -20,6 +20,7 @@ enum {
     BLOCK_BYTES = 384 << 10, /* of A in a block */
     MOST_BLOCK_ROWS = 480,   /* in a block */
     PACKED_ROWS = 96,        /* that a thread packs at a time */
+    LINE = 64,
     PAGE = 4096,
 };
 
@@ -74,6 +75,7 @@ struct job {
     int64_t m, n, k;    /* k: of the chunk */
     const tsr_bf16 *a;  /* rows lda apart */
     int64_t lda, depth; /* depth: k in whole DEPTHs */
+    int64_t summed;     /* of k, in whole steps of the product */
     const tsr_bf16 *b;  /* panels */
     int64_t block;      /* rows of C in a block */
     int64_t panels;     /* of a block */
@@ -81,9 +83,10 @@ struct job {
 };
 
 /* May multiply read A's rows from where they lie? Rows that are whole pages apart push each other out of the cache. */
-static bool lies_packed(tsr_factor a, int64_t k)
+static bool lies_packed(const tsr_bf16_product *product, tsr_factor a, int64_t k)
 {
-    return a.dtype == TSR_DTYPE_BF16 && a.column == 1 && k % DEPTH == 0 && a.row * 2 % PAGE != 0;
+    return a.dtype == TSR_DTYPE_BF16 && a.column == 1 && k % product->step == 0 &&
+           a.row * 2 % PAGE != 0;
 }
 
 static void multiply_block(const struct job *t, int64_t row, int64_t first_panel)
@@ -95,23 +98,25 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
     size_t size = tsr_dtype_size(t->c.dtype);
     if (p->begin != NULL) p->begin();
     for (int64_t panel = first_panel; panel < last_panel; panel++) {
-        int64_t j = panel * WIDTH;
+        int64_t j = panel * WIDTH, columns = smaller(WIDTH, t->n - j);
         for (int64_t i = row; i < last_row; i += p->most_rows) {
             int64_t rows = smaller(p->most_rows, last_row - i);
             char *c = (char *)t->c.data + (size_t)(i * t->c.row + j) * size;
             for (int64_t r = 0; r < rows; r++) {
                 /* Results are on their way while they are computed. */
                 const char *line = c + (size_t)(r * t->c.row) * size;
-                __builtin_prefetch(line, 1);
-                __builtin_prefetch(line + WIDTH * size - 1, 1);
+                for (size_t at = 0; at < WIDTH * size; at += LINE) {
+                    __builtin_prefetch(line + at, 0, 2);
+                }
             }
-            p->multiply(sums, t->a + i * t->lda, t->lda, rows, t->b + j * t->depth, t->depth);
+            p->multiply(sums, t->a + i * t->lda, t->lda, rows, t->b + j * t->depth, t->summed,
+                        columns);
             tsr_bf16_store s = {.c = c,
                                 .bias = t->c.bias != NULL ? t->c.bias + j : NULL,
                                 .ld = t->c.row,
                                 .is_f32 = t->c.dtype == TSR_DTYPE_F32,
                                 .add = t->c.add};
-            p->packing->store(&s, sums, rows, smaller(WIDTH, t->n - j));
+            p->packing->store(&s, sums, rows, columns);
         }
     }
     if (p->end != NULL) p->end();
@@ -148,7 +153,7 @@ static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t fi
     });
     t->a = a.data;
     t->lda = a.row;
-    if (!lies_packed(a, k)) {
+    if (!lies_packed(t->product, a, k)) {
         /* Whole cache lines, an odd number of them. */
         t->lda = depth + (depth / DEPTH % 2 == 0 ? DEPTH : 0);
         t->a = packed_a;
@@ -169,13 +174,15 @@ static bool with_instructions(const tsr_bf16_product *product, int64_t m, int64_
     if (c.dtype == TSR_DTYPE_F32 && k > CHUNK)
         chunk = rounded_up(pieces(k, pieces(k, CHUNK)), DEPTH);
     int64_t depth = rounded_up(chunk, DEPTH);
-    int64_t elements = rounded_up(n, WIDTH) * depth + (lies_packed(a, k) ? 0 : m * (depth + DEPTH));
+    int64_t elements =
+        rounded_up(n, WIDTH) * depth + (lies_packed(product, a, k) ? 0 : m * (depth + DEPTH));
     tsr_bf16 *room = tsr_alloc((size_t)elements * sizeof *room);
     if (room == NULL) return false;
     int64_t first = 0;
     do {
         struct job t = {.product = product, .m = m, .n = n, .k = smaller(chunk, k - first), .c = c};
         t.depth = rounded_up(t.k, DEPTH);
+        t.summed = rounded_up(t.k, product->step);
         multiply_chunk(&t, a, b, first, room, threads);
         c.add = true;
         c.bias = NULL;

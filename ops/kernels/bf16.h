@@ -50,10 +50,11 @@ typedef struct tsr_bf16_product {
     /* Around calls of multiply, on each thread; both or neither NULL. */
     void (*begin)(void);
     void (*end)(void);
-    /* out [rows, WIDTH] = A [rows, k] B, of packed operands, A's rows lda elements apart, 1 <= rows <= most_rows. */
+    /* out [rows, WIDTH] = A [rows, k] B, of packed operands, A's rows lda elements apart, 1 <= rows <= most_rows, k a
+     * multiple of `step`. At least the first `columns` of a row are made. */
     void (*multiply)(float *out, const tsr_bf16 *a, int64_t lda, int64_t rows, const tsr_bf16 *b,
-                     int64_t k);
-    int64_t most_rows;
+                     int64_t k, int64_t columns);
+    int64_t most_rows, step;
     const tsr_bf16_packing *packing;
 } tsr_bf16_product;
 

@@ -102,8 +102,9 @@ static void multiply_16(float *out, const tsr_bf16 *a, int64_t lda, const tsr_bf
 }
 
 static void multiply(float *out, const tsr_bf16 *a, int64_t lda, int64_t rows, const tsr_bf16 *b,
-                     int64_t k)
+                     int64_t k, int64_t columns)
 {
+    (void)columns;
     const int upper = rows < TILE ? (int)rows : TILE, lower = (int)rows - upper;
     const bool whole = rows == 2 * TILE;
     /* A tile of no rows is none: with 16 rows or fewer the lower ones stay as they are, unused. */
@@ -121,4 +122,5 @@ const tsr_bf16_product TSR_PRODUCT = {.begin = begin,
                                       .end = end,
                                       .multiply = multiply,
                                       .most_rows = 2 * TILE,
+                                      .step = TSR_BF16_DEPTH,
                                       .packing = &tsr_bf16_packing__avx512bf16};

@@ -18,10 +18,11 @@ static inline __attribute__((always_inline)) __m512bh pair(const tsr_bf16 *a)
     return (__m512bh)_mm512_set1_epi32(bits);
 }
 
-/* Rows come in threes, so that addresses take four registers and a stride. */
+/* The first 16 * halves columns. Rows come in threes, so that addresses take four registers and a stride. */
 static inline __attribute__((always_inline)) void multiply_rows(float *out, const tsr_bf16 *a,
                                                                 int64_t lda, const tsr_bf16 *b,
-                                                                int64_t k, const int rows)
+                                                                int64_t k, const int rows,
+                                                                const int halves)
 {
     __m512 sum[ROWS][2];
     const tsr_bf16 *three[ROWS / 3];
@@ -35,38 +36,40 @@ static inline __attribute__((always_inline)) void multiply_rows(float *out, cons
         for (int i = 0; i < rows; i++) {
             const __m512bh x = pair(three[i / 3] + p + (i % 3) * lda);
             sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, left);
-            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, right);
+            if (halves == 2) sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, right);
         }
     }
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) {
         _mm512_store_ps(out + i * TSR_BF16_WIDTH, sum[i][0]);
-        _mm512_store_ps(out + i * TSR_BF16_WIDTH + 16, sum[i][1]);
+        if (halves == 2) _mm512_store_ps(out + i * TSR_BF16_WIDTH + 16, sum[i][1]);
     }
 }
 
 static void multiply(float *out, const tsr_bf16 *a, int64_t lda, int64_t rows, const tsr_bf16 *b,
-                     int64_t k)
+                     int64_t k, int64_t columns)
 {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
-        multiply_rows(out, a, lda, b, k, n);                                                       \
-        break;
+        if (columns > 16) {                                                                        \
+            multiply_rows(out, a, lda, b, k, n, 2);                                                \
+        } else {                                                                                   \
+            multiply_rows(out, a, lda, b, k, n, 1);                                                \
+        }                                                                                          \
+        break
     switch (rows) {
-        CASE(1)
-        CASE(2)
-        CASE(3)
-        CASE(4)
-        CASE(5)
-        CASE(6)
-        CASE(7)
-        CASE(8)
-        CASE(9)
-        CASE(10)
-        CASE(11)
-    default:
-        multiply_rows(out, a, lda, b, k, ROWS);
-        break;
+        CASE(1);
+        CASE(2);
+        CASE(3);
+        CASE(4);
+        CASE(5);
+        CASE(6);
+        CASE(7);
+        CASE(8);
+        CASE(9);
+        CASE(10);
+        CASE(11);
+        CASE(ROWS);
     }
 #undef CASE
 }
@@ -160,15 +163,18 @@ static inline __attribute__((always_inline)) void pack_square(tsr_bf16 *to, int6
     }
 }
 
-/* Not inlined, where gcc would keep each address as a variable of the caller's loops: more than there are registers. */
-static __attribute__((noinline)) void pack_whole_square(tsr_bf16 *to, int64_t ld, const char *data,
-                                                        int64_t column, bool is_f32)
+/* Functions of their own: gcc would keep each address as a variable of the caller's loops, more than there are registers, and
+ * move what both types share, the fetching, in front of all else. */
+static __attribute__((noinline)) void pack_whole_square_f32(tsr_bf16 *to, int64_t ld,
+                                                            const char *data, int64_t column)
 {
-    if (is_f32) {
-        pack_square(to, ld, data, column, true, 16, 32);
-    } else {
-        pack_square(to, ld, data, column, false, 16, 32);
-    }
+    pack_square(to, ld, data, column, true, 16, 32);
+}
+
+static __attribute__((noinline)) void pack_whole_square_bf16(tsr_bf16 *to, int64_t ld,
+                                                             const char *data, int64_t column)
+{
+    pack_square(to, ld, data, column, false, 16, 32);
 }
 
 static __attribute__((noinline)) void pack_part_of_square(tsr_bf16 *to, int64_t ld,
@@ -200,10 +206,12 @@ static inline __attribute__((always_inline)) void pack_rows(tsr_bf16 *to, int64_
         for (int64_t i = 0; i < rows; i += 16) {
             tsr_bf16 *square = to + i * ld + j;
             const char *from = data + (i + j * column) * size;
-            if (rows - i >= 16 && columns - j >= 32) {
-                pack_whole_square(square, ld, from, column * size, is_f32);
-            } else {
+            if (rows - i < 16 || columns - j < 32) {
                 pack_part_of_square(square, ld, from, column * size, is_f32, rows - i, columns - j);
+            } else if (is_f32) {
+                pack_whole_square_f32(square, ld, from, column * size);
+            } else {
+                pack_whole_square_bf16(square, ld, from, column * size);
             }
         }
     }
@@ -224,14 +232,17 @@ static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const
                                                              const bool is_f32, int64_t k,
                                                              int64_t n)
 {
+    enum { AHEAD = 16 /* rows */ };
     const int64_t size = is_f32 ? 4 : 2, depth = (k + TSR_BF16_DEPTH - 1) & -TSR_BF16_DEPTH;
     if (column == 1) {
         for (int64_t p = 0; p < depth; p += 2, to += 2 * TSR_BF16_WIDTH) {
             for (int64_t j = 0; j < TSR_BF16_WIDTH; j += 16) {
-                const char *first = data + (p * row + j) * size;
+                const char *first = data + (p * row + j) * size, *second = first + row * size;
                 __m512i v = _mm512_setzero_si512();
+                __builtin_prefetch(first + AHEAD * row * size);
+                __builtin_prefetch(second + AHEAD * row * size);
                 if (p < k && j < n) {
-                    v = load_pairs(first, p + 1 < k ? first + row * size : NULL, is_f32, n - j);
+                    v = load_pairs(first, p + 1 < k ? second : NULL, is_f32, n - j);
                 }
                 _mm512_store_si512(to + 2 * j, v);
             }
@@ -304,4 +315,4 @@ const tsr_bf16_packing tsr_bf16_packing__avx512bf16 = {
 
 extern const tsr_bf16_product tsr_bf16_product__avx512bf16;
 const tsr_bf16_product tsr_bf16_product__avx512bf16 = {
-    .multiply = multiply, .most_rows = ROWS, .packing = &tsr_bf16_packing__avx512bf16};
+    .multiply = multiply, .most_rows = ROWS, .step = 2, .packing = &tsr_bf16_packing__avx512bf16};
