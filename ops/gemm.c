@@ -48,7 +48,7 @@ static void start(void)
     bli_init();
 }
 
-static int threads_for(double flops)
+int tsr__gemm_threads(double flops)
 {
     if (flops < 1e6 || omp_in_parallel()) return 1;
     int n = tsr_threads();
@@ -65,7 +65,7 @@ void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, t
     pthread_once(&once, start);
     rntm_t runtime;
     bli_rntm_init(&runtime);
-    bli_rntm_set_num_threads(threads_for(2.0 * (double)m * (double)n * (double)k), &runtime);
+    bli_rntm_set_num_threads(tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k), &runtime);
     if (dtype == TSR_DTYPE_F32) {
         float one = 1.0f, beta32 = (float)beta;
         bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, a.data, a.row, a.column,

@@ -53,6 +53,14 @@ static inline tsr_factor tsr__gemm_transposed(tsr_factor f)
     return (tsr_factor){f.data, f.column, f.row, f.dtype};
 }
 
+/* Threads for a product of so many operations: no more than OpenMP will give. */
+int tsr__gemm_threads(double flops);
+
+static inline int64_t tsr__gemm_lesser(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* What tsr__gemm counts (below) of a product made elsewhere. */
 void tsr__gemm_add_count(int64_t multiply_adds);
 

@@ -11,8 +11,6 @@
 #include "ops/gemm.h"
 #include "ops/kernels/bf16.h"
 
-#include <omp.h>
-
 enum {
     DEPTH = TSR_BF16_DEPTH,
     WIDTH = TSR_BF16_WIDTH,
@@ -23,11 +21,6 @@ enum {
     LINE = 64,
     PAGE = 4096,
 };
-
-static int threads_for(double flops)
-{
-    return flops < 1e6 || omp_in_parallel() ? 1 : tsr_threads();
-}
 
 /* Pieces of uneven cost: the next free thread takes the next. Without other threads no region is opened, which may lie in
  * another's. */
@@ -47,11 +40,6 @@ static int threads_for(double flops)
             }                                                                                      \
         }                                                                                          \
     } while (0)
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 static int64_t rounded_up(int64_t n, int64_t unit)
 {
@@ -93,14 +81,14 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
 {
     const tsr_bf16_product *p = t->product;
     _Alignas(64) float sums[TSR_BF16_MOST_ROWS * WIDTH];
-    int64_t last_row = smaller(row + t->block, t->m);
-    int64_t last_panel = smaller(first_panel + t->panels, pieces(t->n, WIDTH));
+    int64_t last_row = tsr__gemm_lesser(row + t->block, t->m);
+    int64_t last_panel = tsr__gemm_lesser(first_panel + t->panels, pieces(t->n, WIDTH));
     size_t size = tsr_dtype_size(t->c.dtype);
     if (p->begin != NULL) p->begin();
     for (int64_t panel = first_panel; panel < last_panel; panel++) {
-        int64_t j = panel * WIDTH, columns = smaller(WIDTH, t->n - j);
+        int64_t j = panel * WIDTH, columns = tsr__gemm_lesser(WIDTH, t->n - j);
         for (int64_t i = row; i < last_row; i += p->most_rows) {
-            int64_t rows = smaller(p->most_rows, last_row - i);
+            int64_t rows = tsr__gemm_lesser(p->most_rows, last_row - i);
             char *c = (char *)t->c.data + (size_t)(i * t->c.row + j) * size;
             for (int64_t r = 0; r < rows; r++) {
                 /* Results are on their way while they are computed. */
@@ -125,9 +113,10 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
 static void multiply(struct job *t, int threads)
 {
     int64_t unit = t->product->most_rows, all_panels = pieces(t->n, WIDTH);
-    int64_t most = smaller(BLOCK_BYTES / (2 * (t->depth > 0 ? t->depth : 1)), MOST_BLOCK_ROWS);
+    int64_t most =
+        tsr__gemm_lesser(BLOCK_BYTES / (2 * (t->depth > 0 ? t->depth : 1)), MOST_BLOCK_ROWS);
     int64_t fair = pieces(t->m, 4 * threads), tasks = 4 * threads;
-    t->block = rounded_up(threads > 1 ? smaller(most, fair) : most, unit);
+    t->block = rounded_up(threads > 1 ? tsr__gemm_lesser(most, fair) : most, unit);
     if (t->block < unit) t->block = unit;
     int64_t blocks = pieces(t->m, t->block);
     t->panels =
@@ -149,7 +138,7 @@ static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t fi
     t->b = packed_b;
     SHARE(p, panels, threads, {
         packing->panel(packed_b + p * WIDTH * depth, element(b, 0, p * WIDTH), b.row, b.column,
-                       b.dtype == TSR_DTYPE_F32, k, smaller(WIDTH, n - p * WIDTH));
+                       b.dtype == TSR_DTYPE_F32, k, tsr__gemm_lesser(WIDTH, n - p * WIDTH));
     });
     t->a = a.data;
     t->lda = a.row;
@@ -161,7 +150,7 @@ static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t fi
         SHARE(i, pieces(m, PACKED_ROWS), threads, {
             packing->rows(packed_a + i * PACKED_ROWS * lda, lda, element(a, i * PACKED_ROWS, 0),
                           a.row, a.column, a.dtype == TSR_DTYPE_F32,
-                          smaller(PACKED_ROWS, m - i * PACKED_ROWS), k);
+                          tsr__gemm_lesser(PACKED_ROWS, m - i * PACKED_ROWS), k);
         });
     }
     multiply(t, threads);
@@ -180,7 +169,8 @@ static bool with_instructions(const tsr_bf16_product *product, int64_t m, int64_
     if (room == NULL) return false;
     int64_t first = 0;
     do {
-        struct job t = {.product = product, .m = m, .n = n, .k = smaller(chunk, k - first), .c = c};
+        struct job t = {
+            .product = product, .m = m, .n = n, .k = tsr__gemm_lesser(chunk, k - first), .c = c};
         t.depth = rounded_up(t.k, DEPTH);
         t.summed = rounded_up(t.k, product->step);
         multiply_chunk(&t, a, b, first, room, threads);
@@ -209,7 +199,7 @@ static tsr_matrix widened(tsr_factor x, int64_t rows, int64_t columns, float *to
             enum { PIECE = 256 };
             tsr_bf16 rounded[PIECE];
             for (int64_t at = 0; at < length; at += PIECE) {
-                int64_t n_piece = smaller(PIECE, length - at);
+                int64_t n_piece = tsr__gemm_lesser(PIECE, length - at);
                 k->narrow(rounded, (const float *)line + at, n_piece);
                 k->widen(y + at, rounded, n_piece);
             }
@@ -231,18 +221,19 @@ static bool with_blis(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor 
 {
     enum { BLAS_CHUNK = 2048, BLAS_ROWS = 512 };
     bool is_f32 = c.dtype == TSR_DTYPE_F32;
-    int64_t chunk = is_f32 ? smaller(k, BLAS_CHUNK) : k, rows = smaller(m, BLAS_ROWS);
+    int64_t chunk = is_f32 ? tsr__gemm_lesser(k, BLAS_CHUNK) : k,
+            rows = tsr__gemm_lesser(m, BLAS_ROWS);
     float *room = tsr_alloc((size_t)(chunk * n + rows * chunk + rows * n) * sizeof *room);
     if (room == NULL) return false;
     float *wide_a = room + chunk * n, *sums = wide_a + rows * chunk;
     int64_t first = 0;
     do {
-        int64_t depth = smaller(chunk, k - first);
+        int64_t depth = tsr__gemm_lesser(chunk, k - first);
         tsr_factor part = b;
         part.data = element(b, first, 0);
         tsr_matrix mb = widened(part, depth, n, room, threads);
         for (int64_t i = 0; i < m; i += rows) {
-            int64_t height = smaller(rows, m - i);
+            int64_t height = tsr__gemm_lesser(rows, m - i);
             part = a;
             part.data = element(a, i, first);
             tsr_matrix ma = widened(part, height, depth, wide_a, threads);
@@ -264,7 +255,7 @@ bool tsr__gemm_bf16_by(const tsr_bf16_product *product, int64_t m, int64_t n, in
                        tsr_factor a, tsr_factor b, tsr_product c)
 {
     if (m == 0 || n == 0) return true;
-    int threads = threads_for(2.0 * (double)m * (double)n * (double)k);
+    int threads = tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k);
     if (product == NULL) return with_blis(m, n, k, a, b, c, threads);
     tsr__gemm_add_count(m * n * k);
     return with_instructions(product, m, n, k, a, b, c, threads);

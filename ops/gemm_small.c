@@ -16,16 +16,11 @@ enum {
     WORTH_A_COPY = 64 /* rows of C that make up for copying B */
 };
 
-static int64_t lesser(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static bool takes(int64_t m, int64_t n, int64_t k, tsr_matrix b, double beta, tsr_matrix c)
 {
     if (n % TSR_PRODUCT_COLUMNS != 0 || k == 0 || k > LONGEST || c.column != 1) return false;
     if (beta != 0.0 && beta != 1.0) return false;
-    if (b.column == 1) return n * lesser(k, STRIP) <= CACHED;
+    if (b.column == 1) return n * tsr__gemm_lesser(k, STRIP) <= CACHED;
     return b.row == 1 && m >= WORTH_A_COPY && n * k <= CACHED;
 }
 
@@ -44,7 +39,7 @@ bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matri
         TSR_PARALLEL_FOR(piece, (k + COLUMNS - 1) / COLUMNS, n * k, {
             int64_t p = piece * COLUMNS;
             kernels->transpose(to + p * n * size, n, from + p * size, b.column, 1, n,
-                               lesser(k - p, COLUMNS));
+                               tsr__gemm_lesser(k - p, COLUMNS));
         });
         b = (tsr_matrix){copy, n, 1};
     }
@@ -54,8 +49,9 @@ bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matri
         int64_t i = piece * ROWS;
         for (int64_t p = 0; p < k; p += STRIP) {
             kernels->product(cd + i * c.row * size, c.row, ad + (i * a.row + p * a.column) * size,
-                             a.row, a.column, bd + p * b.row * size, b.row, lesser(m - i, ROWS), n,
-                             lesser(k - p, STRIP), beta != 0.0 || p > 0);
+                             a.row, a.column, bd + p * b.row * size, b.row,
+                             tsr__gemm_lesser(m - i, ROWS), n, tsr__gemm_lesser(k - p, STRIP),
+                             beta != 0.0 || p > 0);
         }
     });
     tsr_free(copy);
