@@ -92,8 +92,9 @@ typedef struct tsr_kernels {
      * column `rows` of y on. */
     void (*transpose)(void *y, int64_t ld, const void *x, int64_t row, int64_t column, int64_t rows,
                       int64_t columns);
-    /* In place, scores w [rows, n], rows ld elements apart, to weights softmax(scale w + bias), with stats [rows, 2] as
-     * softmax's; again: with the stats that an earlier call left. bias optional, its rows bias_row elements apart. */
+    /* In place, scores w [rows, n], rows ld elements apart, to weights softmax(scale w + bias), 0 from column n to ld, with
+     * stats [rows, 2] as softmax's; again: with the stats that an earlier call left. bias optional, its rows bias_row
+     * elements apart. */
     void (*attention_weights)(void *w, int64_t ld, void *stats, const void *bias, int64_t bias_row,
                               int64_t rows, int64_t n, double scale, bool again);
     /* In place, d weights dw to d scores, rows of both ld elements apart; dbias [rows, n] optional. */

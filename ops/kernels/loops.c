@@ -17,6 +17,12 @@ static inline real exponential(real x)
     return IS_F32 ? (real)tsr_math__expf((float)x) : (real)exp((double)x);
 }
 
+/* Of x <= 0, as a softmax's always is. */
+static inline real exponential_nonpositive(real x)
+{
+    return IS_F32 ? (real)tsr_math__expf_nonpositive((float)x) : (real)exp((double)x);
+}
+
 /* ---- rows ---- */
 
 static void fill_rows(void *y_, const void *v_, int64_t rows, int64_t d)
@@ -218,13 +224,13 @@ static void softmax(void *y_, void *stats_, const void *x_, int64_t rows, int64_
         real s = 0;
         if (logarithm) {
 #pragma omp simd reduction(+ : s)
-            for (int64_t j = 0; j < d; j++) s += exponential(x[j] - m);
+            for (int64_t j = 0; j < d; j++) s += exponential_nonpositive(x[j] - m);
             const real l = (real)log((double)s);
             for (int64_t j = 0; j < d; j++) y[j] = (x[j] - m) - l;
         } else {
 #pragma omp simd reduction(+ : s)
             for (int64_t j = 0; j < d; j++) {
-                const real e = exponential(x[j] - m);
+                const real e = exponential_nonpositive(x[j] - m);
                 y[j] = e;
                 s += e;
             }
@@ -248,11 +254,11 @@ static void softmax_backward(void *dx_, const void *g_, const void *x_, const vo
 #pragma omp simd reduction(+ : sum)
             for (int64_t j = 0; j < d; j++) sum += g[j];
             sum *= inverse;
-            for (int64_t j = 0; j < d; j++) dx[j] = g[j] - sum * exponential(x[j] - m);
+            for (int64_t j = 0; j < d; j++) dx[j] = g[j] - sum * exponential_nonpositive(x[j] - m);
         } else {
 #pragma omp simd reduction(+ : sum)
             for (int64_t j = 0; j < d; j++) {
-                const real y = exponential(x[j] - m) * inverse;
+                const real y = exponential_nonpositive(x[j] - m) * inverse;
                 dx[j] = y;
                 sum += y * g[j];
             }
@@ -269,7 +275,7 @@ static inline void row_statistics(real *restrict stats, const real *restrict x, 
     const real m = row_maximum(x, d);
     real s = 0;
 #pragma omp simd reduction(+ : s)
-    for (int64_t j = 0; j < d; j++) s += exponential(x[j] - m);
+    for (int64_t j = 0; j < d; j++) s += exponential_nonpositive(x[j] - m);
     stats[0] = m;
     stats[1] = s;
 }
@@ -298,7 +304,7 @@ static void cross_entropy_backward(void *dx_, const void *g_, const void *x_, co
             continue;
         }
         const real m = stats[0], scale = g[r] / stats[1];
-        for (int64_t j = 0; j < d; j++) dx[j] = scale * exponential(x[j] - m);
+        for (int64_t j = 0; j < d; j++) dx[j] = scale * exponential_nonpositive(x[j] - m);
         dx[target[r]] -= g[r];
     }
 }
@@ -331,7 +337,7 @@ static void cross_entropy_soft_backward(void *dx_, void *dt_, const void *g_, co
         const real m = stats[0], gr = g[r], scale = gr * stats[2] / stats[1];
         if (dx != NULL) {
             for (int64_t j = 0; j < d; j++) {
-                dx[r * d + j] = scale * exponential(x[j] - m) - gr * t[j];
+                dx[r * d + j] = scale * exponential_nonpositive(x[j] - m) - gr * t[j];
             }
         }
         if (dt != NULL) {
@@ -610,15 +616,17 @@ static void attention_weights(void *w_, int64_t ld, void *stats_, const void *bi
                 m = w[j] > m ? w[j] : m;
             }
         }
-        if (again) m = stats[2 * r];
+        /* Exponentials of whole vectors: the columns beyond n become 0. */
+        for (int64_t j = n; j < ld; j++) w[j] = -(real)INFINITY;
         real s = 0;
         if (again) {
+            m = stats[2 * r];
             s = stats[2 * r + 1];
-            for (int64_t j = 0; j < n; j++) w[j] = exponential(w[j] - m);
+            for (int64_t j = 0; j < ld; j++) w[j] = exponential_nonpositive(w[j] - m);
         } else {
 #pragma omp simd reduction(+ : s)
-            for (int64_t j = 0; j < n; j++) {
-                const real e = exponential(w[j] - m);
+            for (int64_t j = 0; j < ld; j++) {
+                const real e = exponential_nonpositive(w[j] - m);
                 w[j] = e;
                 s += e;
             }
@@ -626,7 +634,7 @@ static void attention_weights(void *w_, int64_t ld, void *stats_, const void *bi
             stats[2 * r + 1] = s;
         }
         const real inverse = 1 / s;
-        for (int64_t j = 0; j < n; j++) w[j] *= inverse;
+        for (int64_t j = 0; j < ld; j++) w[j] *= inverse;
     }
 }
 

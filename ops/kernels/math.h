@@ -39,6 +39,30 @@ static inline float tsr_math__expf(float x)
     return p * a.f * b.f; /* a NaN has come through p */
 }
 
+/* e^x of x <= 0 to 1.5 ulp, below -87 0; NaN stays NaN. */
+static inline float tsr_math__expf_nonpositive(float x)
+{
+    /* As expf, with one factor, 2^n, n from -126 to 0. */
+    float c = x < -88.0f ? -88.0f : x, magic = 12582912.0f;
+    float shifted = c * 1.44269504088896341f + magic, n = shifted - magic;
+    float r = (c - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;
+    float p = 1.0f / 5040.0f;
+    p = p * r + 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    union {
+        float f;
+        uint32_t u;
+    } bits = {.f = shifted};
+    bits.u = (bits.u - (0x4b400000u - 127u)) << 23;
+    p *= bits.f;
+    return x < -87.0f ? 0.0f : p;
+}
+
 /* ln x to 1 ulp, from the smallest denormal to infinity; ln 0 = -infinity, NaN below 0. */
 static inline float tsr_math__logf(float x)
 {

@@ -59,6 +59,22 @@ static double softplus(double x)
     return isnan(x) ? x : fmax(x, 0.0) + log1p(exp(-fabs(x)));
 }
 
+static float expf_of_minus_abs(float x)
+{
+    return tsr_math__expf_nonpositive(-fabsf(x));
+}
+
+static double exp_of_minus_abs(double x)
+{
+    return fabs(x) > 87.0 ? 0.0 : exp(-fabs(x));
+}
+
+static void test_math__expf_nonpositive_is_within_1_5_ulp(void **state)
+{
+    (void)state;
+    check("expf_nonpositive", expf_of_minus_abs, exp_of_minus_abs, 1.5);
+}
+
 static void test_math__expf_is_within_1_5_ulp(void **state)
 {
     (void)state;
@@ -115,6 +131,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         tsr_test(test_math__expf_is_within_1_5_ulp),
+        tsr_test(test_math__expf_nonpositive_is_within_1_5_ulp),
         tsr_test(test_math__logf_is_within_1_ulp),
         tsr_test(test_math__tanhf_is_within_1_5_ulp),
         tsr_test(test_math__erff_is_within_1_5_ulp),
