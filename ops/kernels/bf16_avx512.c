@@ -232,15 +232,15 @@ static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const
                                                              const bool is_f32, int64_t k,
                                                              int64_t n)
 {
-    enum { AHEAD = 16 /* rows */ };
+    enum { AHEAD = 64 /* rows, a page and more each: the hardware sees no stream */ };
     const int64_t size = is_f32 ? 4 : 2, depth = (k + TSR_BF16_DEPTH - 1) & -TSR_BF16_DEPTH;
     if (column == 1) {
         for (int64_t p = 0; p < depth; p += 2, to += 2 * TSR_BF16_WIDTH) {
             for (int64_t j = 0; j < TSR_BF16_WIDTH; j += 16) {
                 const char *first = data + (p * row + j) * size, *second = first + row * size;
                 __m512i v = _mm512_setzero_si512();
-                __builtin_prefetch(first + AHEAD * row * size);
-                __builtin_prefetch(second + AHEAD * row * size);
+                __builtin_prefetch(first + AHEAD * row * size, 0, 2);
+                __builtin_prefetch(second + AHEAD * row * size, 0, 2);
                 if (p < k && j < n) {
                     v = load_pairs(first, p + 1 < k ? second : NULL, is_f32, n - j);
                 }
