@@ -10,16 +10,17 @@
 #include <stdint.h>
 #include <string.h>
 
-/* e^x to 1.5 ulp (half a unit of the smallest number below -87.3, 0 below -104), above 88.7 infinity; NaN stays NaN. */
-static inline float tsr_math__expf(float x)
+/* e^r, where x = n ln 2 + r, |r| <= ln 2 / 2; -150 < n < 130. *k = n; of NaN, NaN and any k. */
+static inline float tsr_math__exp_of_rest(float x, int32_t *k)
 {
-    /* x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (remainder below 6e-9). */
-    float c = x > 89.0f ? 89.0f : x;
-    c = c < -104.0f ? -104.0f : c; /* both comparisons are false for NaN, which passes */
-    float t = c * 1.44269504088896341f,
-          magic = 12582912.0f; /* 1.5 2^23: adding it rounds to an integer */
-    float shifted = t + magic, n = shifted - magic;
-    float r = (c - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;
+    /* By the Taylor polynomial of degree 7 (remainder below 6e-9). */
+    float magic = 12582912.0f; /* 1.5 2^23: adding it rounds to an integer */
+    union {
+        float f;
+        int32_t i;
+    } shifted = {.f = x * 1.44269504088896341f + magic};
+    float n = shifted.f - magic;
+    float r = (x - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;
     float p = 1.0f / 5040.0f;
     p = p * r + 1.0f / 720.0f;
     p = p * r + 1.0f / 120.0f;
@@ -28,38 +29,38 @@ static inline float tsr_math__expf(float x)
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    /* 2^n in two factors, since n reaches 128 and -150. */
+    *k = (int32_t)((uint32_t)shifted.i - 0x4b400000u); /* unsigned: NaN leaves any bits */
+    return p;
+}
+
+/* 2^k, -127 < k < 128; of -127, 0. */
+static inline float tsr_math__power_of_2(int32_t k)
+{
     union {
+        uint32_t u;
         float f;
-        int32_t i;
-    } bits = {.f = shifted}, a, b;
-    int32_t k = bits.i - 0x4b400000, half = k >> 1;
-    a.i = (int32_t)((uint32_t)(half + 127) << 23); /* unsigned: NaN leaves any k */
-    b.i = (int32_t)((uint32_t)(k - half + 127) << 23);
-    return p * a.f * b.f; /* a NaN has come through p */
+    } bits = {.u = ((uint32_t)k + 127u) << 23};
+    return bits.f;
+}
+
+/* e^x to 1.5 ulp (half a unit of the smallest number below -87.3, 0 below -104), above 88.7 infinity; NaN stays NaN. */
+static inline float tsr_math__expf(float x)
+{
+    float c = x > 89.0f ? 89.0f : x;
+    c = c < -104.0f ? -104.0f : c; /* both comparisons are false for NaN, which passes */
+    int32_t k;
+    float p = tsr_math__exp_of_rest(c, &k);
+    /* 2^k in two factors, since k reaches 128 and -150. A NaN has come through p. */
+    int32_t half = k >> 1;
+    return p * tsr_math__power_of_2(half) * tsr_math__power_of_2(k - half);
 }
 
 /* e^x of x <= 0 to 1.5 ulp, below -87 0; NaN stays NaN. */
 static inline float tsr_math__expf_nonpositive(float x)
 {
-    /* As expf, with one factor, 2^n, n from -126 to 0. */
-    float c = x < -88.0f ? -88.0f : x, magic = 12582912.0f;
-    float shifted = c * 1.44269504088896341f + magic, n = shifted - magic;
-    float r = (c - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;
-    float p = 1.0f / 5040.0f;
-    p = p * r + 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    union {
-        float f;
-        uint32_t u;
-    } bits = {.f = shifted};
-    bits.u = (bits.u - (0x4b400000u - 127u)) << 23;
-    p *= bits.f;
+    int32_t k;
+    float p = tsr_math__exp_of_rest(x < -88.0f ? -88.0f : x, &k);
+    p *= tsr_math__power_of_2(k);
     return x < -87.0f ? 0.0f : p;
 }
 
