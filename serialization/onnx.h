@@ -1,6 +1,6 @@
 /*
- * ONNX, inside: the graph that is being written, as it is lowered from traces (onnx_writer.c), and the translations of
- * single operators (onnx_ops.c). A function is traced several times, with other sizes; what differs between the traces
+ * ONNX, inside: what translations of single operators (onnx_ops.c) see of the graph that is being written, and how graphs are
+ * read (onnx_reader.c) and run (onnx_run.c). A function is traced several times, with other sizes; what differs between the traces
  * must be explained by the sizes of tensors. Internal to serialization.
  */
 #ifndef TSR_SERIALIZATION_ONNX_H
