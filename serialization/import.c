@@ -1,5 +1,6 @@
 /*
- * A backbone from named tensors: which map their names follow, and each in its place.
+ * A backbone from named tensors: which map their names follow, what becomes of each tensor, and their values, which are read
+ * one at a time.
  */
 #include "serialization/import.h"
 
@@ -190,7 +191,7 @@ static tsr_status choose(tsr_weights *w, const tsr_import_options *o, struct can
     return tsr_status_get();
 }
 
-/* ---- filling it ---- */
+/* ---- what fits ---- */
 
 /* Equal but for sizes of 1. */
 static bool same_elements(tsr_shape a, tsr_shape b)
@@ -212,13 +213,122 @@ static tsr_status refuse_shape(const tsr_import_reader *r, int64_t at, tsr_shape
                     tsr_shape_text(wanted, b));
 }
 
-/* One tensor of the file in the shape that is wanted; NULL on failure. */
+static bool is_position(const tsr_module_entry *entry)
+{
+    return strcmp(entry->name, "pos_embed") == 0;
+}
+
+static bool is_table(const tsr_module_entry *entry)
+{
+    static const char tail[] = "relative_position_bias_table";
+    size_t a = strlen(entry->name), b = sizeof tail - 1;
+    return a >= b && strcmp(entry->name + a - b, tail) == 0;
+}
+
+/* What follows from the network's shape. */
+static bool is_constant(const tsr_module_entry *entry)
+{
+    return entry->init.kind == TSR_INIT_NOT;
+}
+
+static bool same_count(const tsr_import_reader *r, int64_t at, const tsr_tensor *ours)
+{
+    return tsr_shape_numel(tsr_weights_shape(r->w, at)) == tsr_tensor_numel(ours);
+}
+
+static const tsr_vit_config *vit_config(const tsr_import *m)
+{
+    return &((const tsr_vit *)m->backbone)->config;
+}
+
+/* ---- what becomes of each ---- */
+
+/* A tensor of the file, as ours of this shape or a part of it. */
+static tsr_status account_part(const tsr_import *m, const tsr_module_entry *entry, int64_t at,
+                               tsr_shape wanted, tsr_import_line *line)
+{
+    tsr_import_reader *r = m->reader;
+    bool resized = false;
+    r->used[at] = true;
+    if (is_constant(entry)) {
+        resized = !same_count(r, at, entry->tensor);
+    } else if (is_position(entry)) {
+        const tsr_vit_config *c = vit_config(m);
+        resized = c->image_size / c->patch_size != m->grid;
+    } else if (!same_elements(tsr_weights_shape(r->w, at), wanted)) {
+        if (!is_table(entry)) return refuse_shape(r, at, wanted);
+        resized = true;
+    }
+    if (resized) line->kind = TSR_IMPORT_RESIZED;
+    return TSR_STATUS_OK;
+}
+
+static tsr_status account(tsr_import *m, const tsr_module_entry *entry)
+{
+    tsr_import_reader *r = m->reader;
+    struct source parts[PARTS];
+    int n = find_parts(r, entry->name, parts);
+    if (n == 0 && is_constant(entry)) return TSR_STATUS_OK;
+    tsr_import_line *line = &m->lines[m->n++];
+    snprintf(line->ours, sizeof line->ours, "%s", entry->name);
+    line->to = tsr_tensor_shape(entry->tensor);
+    if (n == 0) {
+        line->kind = TSR_IMPORT_MISSING;
+        return TSR_STATUS_OK;
+    }
+    line->theirs = strdup(tsr_weights_name(r->w, parts[0].at));
+    if (line->theirs == NULL) return tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
+    line->from = n == 1 ? tsr_weights_shape(r->w, parts[0].at) : line->to;
+    tsr_shape shape = line->to;
+    shape.size[0] /= n;
+    for (int k = 0; k < n; k++) {
+        if (parts[k].at < 0) continue;
+        tsr_status status = account_part(m, entry, parts[k].at, shape, line);
+        if (status != TSR_STATUS_OK) return status;
+    }
+    return TSR_STATUS_OK;
+}
+
+static tsr_status account_unused(tsr_import *m)
+{
+    const tsr_import_reader *r = m->reader;
+    for (int64_t k = 0; k < r->n; k++) {
+        int64_t i = r->order[k];
+        const char *name = tsr_weights_name(r->w, i);
+        if (!begins_with(name, r->prefix)) {
+            m->elsewhere++;
+            continue;
+        }
+        if (r->used[i]) continue;
+        tsr_import_line *line = &m->lines[m->n++];
+        line->kind = TSR_IMPORT_UNUSED;
+        line->from = tsr_weights_shape(r->w, i);
+        line->theirs = strdup(name);
+        if (line->theirs == NULL) return tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
+    }
+    return TSR_STATUS_OK;
+}
+
+static tsr_status account_all(tsr_import *m)
+{
+    tsr_module_list *state = tsr_module_state(&m->backbone->module);
+    if (state == NULL) return tsr_status_get();
+    m->lines = calloc((size_t)(state->n + m->reader->n), sizeof *m->lines);
+    if (m->lines == NULL) tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
+    for (int64_t i = 0; i < state->n && tsr_status_get() == TSR_STATUS_OK; i++) {
+        account(m, &state->at[i]);
+    }
+    tsr_module_list_free(&state);
+    if (tsr_status_get() == TSR_STATUS_OK) account_unused(m);
+    for (int64_t i = 0; i < m->n; i++) m->counts[m->lines[i].kind]++;
+    return tsr_status_get();
+}
+
+/* ---- values ---- */
+
+/* One tensor of the file in the shape that is wanted, of as many elements; NULL on failure. */
 static tsr_tensor *read_part(const tsr_import_reader *r, int64_t at, tsr_shape wanted)
 {
-    if (!same_elements(tsr_weights_shape(r->w, at), wanted)) {
-        refuse_shape(r, at, wanted);
-        return NULL;
-    }
     tsr_tensor *t = tsr_weights_tensor(r->w, at);
     if (t == NULL) return NULL;
     if (!tsr_dtype_is_float(tsr_tensor_dtype(t))) {
@@ -229,25 +339,20 @@ static tsr_tensor *read_part(const tsr_import_reader *r, int64_t at, tsr_shape w
     return tsr_reshape(t, wanted);
 }
 
-/* A position embedding of grid x grid patches for the network's own size. */
-static tsr_tensor *read_position(const tsr_import_reader *r, int64_t at, const tsr_vit_config *c,
-                                 int64_t grid)
+/* The position embedding for the network's own size. */
+static tsr_tensor *read_position(const tsr_import *m, int64_t at)
 {
-    int64_t tokens = tsr_weights_shape(r->w, at).size[1], side = c->image_size / c->patch_size;
-    tsr_tensor *t = read_part(r, at, TSR_SHAPE(1, tokens, c->dim));
+    const tsr_vit_config *c = vit_config(m);
+    int64_t tokens = tsr_weights_shape(m->reader->w, at).size[1],
+            side = c->image_size / c->patch_size;
+    tsr_tensor *t = read_part(m->reader, at, TSR_SHAPE(1, tokens, c->dim));
     if (t == NULL) return NULL;
-    if (tokens == grid * grid) {
+    if (tokens == m->grid * m->grid) {
         tsr_tensor *none = tsr_zeros(tsr_tensor_dtype(t), TSR_SHAPE(1, 1, c->dim));
         t = tsr_concat(TSR_TENSORS(none, t), 1);
     }
-    if (side != grid) t = tsr_cast(t, TSR_DTYPE_F32);
-    return tsr_vit_resize_position(t, grid, side, side, c->position);
-}
-
-static bool ends_with(const char *text, const char *tail)
-{
-    size_t a = strlen(text), b = strlen(tail);
-    return a >= b && strcmp(text + a - b, tail) == 0;
+    if (side != m->grid) t = tsr_cast(t, TSR_DTYPE_F32);
+    return tsr_vit_resize_position(t, m->grid, side, side, c->position);
 }
 
 /* A table of relative positions for the network's own grid. */
@@ -260,17 +365,12 @@ static tsr_tensor *read_table(const tsr_import_reader *r, int64_t at, tsr_shape 
     return t;
 }
 
-/* A tensor that follows from the network's shape is compared, unless the file's is of another grid. */
-static tsr_status check_constant(const tsr_import_reader *r, int64_t at, tsr_tensor *ours,
-                                 tsr_import_line *line)
+/* The file's own is compared, unless it is of another grid. */
+static tsr_status check_constant(const tsr_import_reader *r, int64_t at, tsr_tensor *ours)
 {
-    int64_t n = tsr_tensor_numel(ours);
-    if (tsr_shape_numel(tsr_weights_shape(r->w, at)) != n) {
-        line->kind = TSR_IMPORT_RESIZED;
-        return TSR_STATUS_OK;
-    }
+    if (!same_count(r, at, ours)) return TSR_STATUS_OK;
     tsr_tensor *t = tsr_weights_tensor(r->w, at);
-    for (int64_t i = 0; t != NULL && i < n; i++) {
+    for (int64_t i = 0; t != NULL && i < tsr_tensor_numel(ours); i++) {
         if (tsr_tensor_get(t, i) == tsr_tensor_get(ours, i)) continue;
         return tsr_fail(TSR_STATUS_ARGUMENT,
                         "import: '%.200s' is not what the network's shape says: it counts tokens "
@@ -280,89 +380,83 @@ static tsr_status check_constant(const tsr_import_reader *r, int64_t at, tsr_ten
     return tsr_status_get();
 }
 
-/* One tensor of the file, or one part of three, into ours. */
-static void fill_part(const tsr_import_reader *r, const tsr_import *import, int64_t at,
-                      const tsr_module_entry *entry, tsr_tensor *to, tsr_import_line *line)
+static tsr_tensor *read_whole(const tsr_import *m, const tsr_module_entry *entry, int64_t at)
 {
-    tsr_shape wanted = tsr_tensor_shape(to), shape = tsr_weights_shape(r->w, at);
-    tsr_tensor *t = NULL;
-    if (strcmp(entry->name, "pos_embed") == 0) {
-        const tsr_vit_config *c = &((const tsr_vit *)import->backbone)->config;
-        if (c->image_size / c->patch_size != import->grid) line->kind = TSR_IMPORT_RESIZED;
-        t = read_position(r, at, c, import->grid);
-    } else if (ends_with(entry->name, "relative_position_bias_table") &&
-               !same_elements(shape, wanted)) {
-        line->kind = TSR_IMPORT_RESIZED;
-        t = read_table(r, at, wanted);
+    tsr_shape wanted = tsr_tensor_shape(entry->tensor);
+    tsr_tensor *t;
+    if (is_position(entry)) {
+        t = read_position(m, at);
+    } else if (is_table(entry) && !same_elements(tsr_weights_shape(m->reader->w, at), wanted)) {
+        t = read_table(m->reader, at, wanted);
     } else {
-        t = read_part(r, at, wanted);
+        t = read_part(m->reader, at, wanted);
     }
-    if (t != NULL) tsr_tensor_copy(to, t);
+    return tsr_cast(t, tsr_tensor_dtype(entry->tensor));
 }
 
-static void fill(tsr_import_reader *r, tsr_import *import, const tsr_module_entry *entry)
+/* Of n parts, one below the other; of none: as in a new network. */
+static tsr_tensor *assemble(const tsr_import *m, const tsr_module_entry *entry,
+                            const struct source *parts, int n)
+{
+    tsr_module_entry whole = *entry;
+    tsr_shape shape = tsr_tensor_shape(entry->tensor);
+    whole.tensor = tsr_empty(tsr_tensor_dtype(entry->tensor), shape);
+    if (whole.tensor == NULL) return NULL;
+    if (n == 0) tsr_module_entry_initialize(&whole, 0);
+    if (n > 0) shape.size[0] /= n;
+    for (int k = 0; k < n; k++) {
+        tsr_tensor *to = tsr_slice(whole.tensor, 0, k * shape.size[0], (k + 1) * shape.size[0], 1);
+        tsr_tensor *from = parts[k].at < 0 ? NULL : read_part(m->reader, parts[k].at, shape);
+        if (parts[k].at < 0) tsr_tensor_fill(to, 0.0);
+        if (from != NULL) tsr_tensor_copy(to, from);
+        if (tsr_status_get() != TSR_STATUS_OK) return NULL;
+    }
+    return whole.tensor;
+}
+
+tsr_tensor *tsr_import_tensor(const tsr_import *m, const tsr_module_entry *entry)
 {
     struct source parts[PARTS];
-    bool constant = entry->init.kind == TSR_INIT_NOT;
-    int n = find_parts(r, entry->name, parts);
-    if (n == 0 && constant) return;
-    tsr_import_line *line = &import->lines[import->n++];
-    snprintf(line->ours, sizeof line->ours, "%s", entry->name);
-    line->to = tsr_tensor_shape(entry->tensor);
-    if (n == 0) {
-        line->kind = TSR_IMPORT_MISSING;
-        tsr_module_entry_initialize(entry, 0);
-        return;
+    int n = find_parts(m->reader, entry->name, parts);
+    if (is_constant(entry)) {
+        bool sound =
+            n == 0 || check_constant(m->reader, parts[0].at, entry->tensor) == TSR_STATUS_OK;
+        return sound ? entry->tensor : NULL;
     }
-    line->theirs = strdup(tsr_weights_name(r->w, parts[0].at));
-    if (line->theirs == NULL) tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
-    line->from = n == 1 ? tsr_weights_shape(r->w, parts[0].at) : line->to;
-    tsr_shape shape = line->to;
-    shape.size[0] /= n;
-    for (int k = 0; k < n && tsr_status_get() == TSR_STATUS_OK; k++) {
-        tsr_scope scope = tsr_scope_open();
-        tsr_tensor *to = tsr_detach(entry->tensor);
-        if (n > 1) to = tsr_slice(to, 0, k * shape.size[0], (k + 1) * shape.size[0], 1);
-        if (parts[k].at < 0) {
-            tsr_tensor_fill(to, 0.0);
-        } else if (constant) {
-            check_constant(r, parts[k].at, to, line);
-        } else {
-            fill_part(r, import, parts[k].at, entry, to, line);
-        }
-        if (parts[k].at >= 0) r->used[parts[k].at] = true;
-        tsr_scope_close(&scope, TSR_NO_TENSORS);
-    }
+    tsr_scope scope = tsr_scope_open();
+    tsr_tensor *t = n == 1 ? read_whole(m, entry, parts[0].at) : assemble(m, entry, parts, n);
+    return tsr_scope_return(&scope, t);
 }
 
-static tsr_status fill_all(tsr_import_reader *r, tsr_import *import)
+tsr_status tsr_import_load(tsr_import *m)
 {
-    tsr_module_list *state = tsr_module_state(&import->backbone->module);
-    if (state == NULL) return tsr_status_get();
-    import->lines = calloc((size_t)(state->n + r->n), sizeof *import->lines);
-    if (import->lines == NULL) tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
-    bool was = tsr_recording_set(false);
-    for (int64_t i = 0; i < state->n && tsr_status_get() == TSR_STATUS_OK; i++) {
-        fill(r, import, &state->at[i]);
+    tsr_module_list *state = tsr_module_state(&m->backbone->module);
+    for (int64_t i = 0; state != NULL && i < state->n; i++) {
+        tsr_scope scope = tsr_scope_open();
+        tsr_tensor *t = tsr_import_tensor(m, &state->at[i]);
+        if (t != NULL && t != state->at[i].tensor) tsr_tensor_copy(state->at[i].tensor, t);
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+        if (tsr_status_get() != TSR_STATUS_OK) break;
     }
-    tsr_recording_set(was);
     tsr_module_list_free(&state);
-    for (int64_t k = 0; k < r->n && tsr_status_get() == TSR_STATUS_OK; k++) {
-        int64_t i = r->order[k];
-        const char *name = tsr_weights_name(r->w, i);
-        if (!begins_with(name, r->prefix)) {
-            import->elsewhere++;
-            continue;
-        }
-        if (r->used[i]) continue;
-        tsr_import_line *line = &import->lines[import->n++];
-        line->kind = TSR_IMPORT_UNUSED;
-        line->from = tsr_weights_shape(r->w, i);
-        line->theirs = strdup(name);
-        if (line->theirs == NULL) tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
-    }
-    for (int64_t i = 0; i < import->n; i++) import->counts[import->lines[i].kind]++;
     return tsr_status_get();
+}
+
+/* ---- the face ---- */
+
+static tsr_import_reader *new_reader(tsr_weights *w, const struct candidate *chosen)
+{
+    tsr_import_reader *r = calloc(1, sizeof *r);
+    if (r == NULL) return NULL;
+    r->w = w;
+    r->map = chosen->map;
+    r->n = tsr_weights_count(w);
+    memcpy(r->prefix, chosen->prefix, sizeof r->prefix);
+    r->order = calloc((size_t)r->n, sizeof *r->order);
+    r->used = calloc((size_t)r->n, sizeof *r->used);
+    for (int64_t i = 0; r->order != NULL && i < r->n; i++) r->order[i] = i;
+    if (r->order != NULL) qsort_r(r->order, (size_t)r->n, sizeof *r->order, compare, w);
+    return r;
 }
 
 tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options)
@@ -374,25 +468,18 @@ tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options)
         return NULL;
     }
     if (choose(w, options, &chosen) != TSR_STATUS_OK) return NULL;
-    int64_t n = tsr_weights_count(w);
-    tsr_import *import = calloc(1, sizeof *import);
-    tsr_import_reader r = {.w = w, .map = chosen.map, .prefix = chosen.prefix, .n = n};
-    r.order = calloc((size_t)n, sizeof *r.order);
-    r.used = calloc((size_t)n, sizeof *r.used);
-    if (import == NULL || r.order == NULL || r.used == NULL ||
-        (import->prefix = strdup(chosen.prefix)) == NULL) {
+    tsr_import *m = calloc(1, sizeof *m);
+    tsr_import_reader *r = m != NULL ? m->reader = new_reader(w, &chosen) : NULL;
+    if (r == NULL || r->order == NULL || r->used == NULL) {
         tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
     } else {
-        import->map = chosen.map;
-        for (int64_t i = 0; i < n; i++) r.order[i] = i;
-        qsort_r(r.order, (size_t)n, sizeof *r.order, compare, w);
-        import->backbone = tsr_import__network(&r, options, &import->grid);
-        if (import->backbone != NULL) fill_all(&r, import);
+        m->map = r->map;
+        m->prefix = r->prefix;
+        m->backbone = tsr_import__network(r, options, &m->grid);
+        if (m->backbone != NULL) account_all(m);
     }
-    free(r.order);
-    free(r.used);
-    if (tsr_status_get() != TSR_STATUS_OK) tsr_import_free(&import);
-    return import;
+    if (tsr_status_get() != TSR_STATUS_OK) tsr_import_free(&m);
+    return m;
 }
 
 void tsr_import_free(tsr_import **import)
@@ -402,7 +489,11 @@ void tsr_import_free(tsr_import **import)
     for (int64_t i = 0; i < m->n; i++) free(m->lines[i].theirs);
     free(m->lines);
     tsr_module_free(&m->backbone);
-    free(m->prefix);
+    if (m->reader != NULL) {
+        free(m->reader->order);
+        free(m->reader->used);
+    }
+    free(m->reader);
     free(m);
     *import = NULL;
 }

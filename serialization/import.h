@@ -10,7 +10,7 @@ enum { TSR_IMPORT_PREFIX = 200 };
 typedef struct tsr_import_reader {
     tsr_weights *w;
     const tsr_name_map *map;
-    const char *prefix;
+    char prefix[TSR_IMPORT_PREFIX];
     int64_t n;
     int64_t *order; /* of the file's tensors, by name */
     bool *used;

@@ -305,7 +305,7 @@ typedef enum tsr_import_kind {
     TSR_IMPORT_LOADED = 0,
     TSR_IMPORT_RESIZED,
     TSR_IMPORT_UNUSED, /* under the prefix in the file, and not in the network */
-    TSR_IMPORT_MISSING, /* in the network, and not in the file: it is as tsr_module_initialize() with seed 0 left it */
+    TSR_IMPORT_MISSING, /* in the network, and not in the file: it is as tsr_module_initialize() with seed 0 leaves it */
 } tsr_import_kind;
 
 typedef struct tsr_import_line {
@@ -318,23 +318,32 @@ typedef struct tsr_import_line {
 typedef struct tsr_import {
     tsr_backbone *backbone; /* a tsr_vit or a tsr_swin: map->network */
     const tsr_name_map *map;
-    char *prefix;
+    const char *prefix;
     int64_t grid;      /* a vit: patches a side of the file's positions */
     int64_t elsewhere; /* tensors of the file that are not under the prefix */
     tsr_import_line *lines;
     int64_t n;
     int64_t counts[4]; /* lines of each kind */
+    struct tsr_import_reader *reader;
 } tsr_import;
 
 /*
- * A vision transformer or a Swin from the tensors of a file: size, depth, patches, pictures, windows, registers, LayerScale,
- * biases, relative positions, pooling and whether MLPs are gated are what the tensors say. A Swin's
- * pictures, unless masks of shifted windows tell their size, are such that its last stage is one window. relative_position_index has no line where it is missing; a
- * file's own must be what the shape says. NULL on failure: ARGUMENT: no such network in it, several (the message lists their
- * prefixes), one that cannot be run here (distillation tokens, Swin V2, ...), or a tensor of another shape; and what
- * tsr_weights_tensor() says.
+ * What vision transformer or Swin the tensors of a file are, and what becomes of each: size, depth, patches, pictures, windows,
+ * registers, LayerScale, biases, relative positions, pooling and whether MLPs are gated are what the tensors say. A Swin's
+ * pictures, unless masks of shifted windows tell their size, are such that its last stage is one window.
+ * relative_position_index has no line where it is missing. The backbone has no values yet; w must live as long as they are
+ * read. NULL on failure: ARGUMENT: no such network in it, several (the message lists their prefixes), one that cannot be run
+ * here (distillation tokens, Swin V2, ...), or a tensor of another shape.
  */
 TSR_API tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options);
+/*
+ * The value of what tsr_module_state() of the backbone lists, in the innermost scope: from the file, resized, or as in a new
+ * network. So a network can be copied that has no room in memory. NULL on failure: DTYPE: it is not floating point; ARGUMENT: a
+ * relative_position_index is not what the network's shape says; and what tsr_weights_tensor() says.
+ */
+TSR_API tsr_tensor *tsr_import_tensor(const tsr_import *import, const tsr_module_entry *entry);
+/* All of them into the backbone. */
+TSR_API tsr_status tsr_import_load(tsr_import *import);
 TSR_API void tsr_import_free(tsr_import **import);
 
 /* ------------------------------------------------------------------ ONNX -------------------------------------------- */

@@ -155,7 +155,8 @@ static tsr_status set_network(const tsr_import *m, const tsr_option *model,
     return TSR_STATUS_OK;
 }
 
-/* As a run's checkpoint with a teacher's backbone alone: its options are what the commands look for. */
+/* As a run's checkpoint with a teacher's backbone alone: its options are what the commands look for. Tensors go from one file to
+ * the other, so that the disk reads and writes at the same time. */
 static tsr_status write_checkpoint(const tsr_import *m, const char *file, const char *out)
 {
     int n;
@@ -191,8 +192,12 @@ static tsr_status write_checkpoint(const tsr_import *m, const char *file, const 
     tsr_module_list *state = tsr_module_state(&m->backbone->module);
     for (int64_t i = 0; state != NULL && i < state->n; i++) {
         char name[256];
+        tsr_scope scope = tsr_scope_open();
+        tsr_tensor *t = tsr_import_tensor(m, &state->at[i]);
         snprintf(name, sizeof name, "teacher/backbone.%s", state->at[i].name);
-        tsr_checkpoint_put_tensor(w, name, state->at[i].tensor);
+        if (t != NULL) tsr_checkpoint_put_tensor(w, name, t);
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+        if (tsr_status_get() != TSR_STATUS_OK) break;
     }
     tsr_module_list_free(&state);
     if (tsr_status_get() != TSR_STATUS_OK) {

@@ -26,8 +26,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (tsr_weights_count(w) > 0) {
         tsr_status_clear();
         tsr_import *m = tsr_import_open(w, &(tsr_import_options){.heads = 1});
-        if (m == NULL && (tsr_message()[0] == '\0' || strchr(tsr_message(), '\n') != NULL))
+        if ((m == NULL || tsr_import_load(m) != TSR_STATUS_OK) &&
+            (tsr_message()[0] == '\0' || strchr(tsr_message(), '\n') != NULL)) {
             __builtin_trap();
+        }
         tsr_import_free(&m);
     }
     tsr_weights_close(&w);

@@ -142,7 +142,7 @@ static void round_trip(void **state, const char *map, const tsr_backbone *vit)
     tsr_named_list_free(&list);
     tsr_weights *w = tsr_weights_open(path);
     tsr_import *m = tsr_import_open(w, &(tsr_import_options){.map = map, .heads = 2});
-    if (m == NULL) fail_msg("%s: %s", map, tsr_message());
+    if (m == NULL || tsr_import_load(m) != TSR_STATUS_OK) fail_msg("%s: %s", map, tsr_message());
     assert_same_network(m->backbone, vit);
     tsr_import_free(&m);
     tsr_weights_close(&w);

@@ -141,6 +141,18 @@ static void assert_same_networks(const tsr_backbone *a, const tsr_backbone *b)
     tsr_module_list_free(&y);
 }
 
+/* Each tensor alone is what loading all of them put into the network. */
+static void assert_same_one_by_one(const tsr_import *i)
+{
+    tsr_module_list *state = tsr_module_state(&i->backbone->module);
+    for (int64_t k = 0; k < state->n; k++) {
+        tsr_tensor *t = tsr_import_tensor(i, &state->at[k]);
+        assert_non_null(t);
+        assert_same_tensor(tsr_tensor_packed(t), tsr_tensor_packed(state->at[k].tensor));
+    }
+    tsr_module_list_free(&state);
+}
+
 static tsr_import *write_and_import(void **state, const tsr_name_map *map, const tsr_backbone *m,
                                     int64_t heads)
 {
@@ -148,12 +160,14 @@ static tsr_import *write_and_import(void **state, const tsr_name_map *map, const
     put_network(m, map, "model.");
     tsr_weights *w = write_list(state);
     tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = heads});
-    if (i == NULL) fail_msg("%s: %s", map->name, tsr_message());
+    if (i == NULL || tsr_import_load(i) != TSR_STATUS_OK)
+        fail_msg("%s: %s", map->name, tsr_message());
     /* Two maps may have the same names. */
     if (strcmp(map->name, "swin") != 0) assert_string_equal(i->map->name, map->name);
     assert_string_equal(i->prefix, "model.");
     assert_int_equal(i->counts[TSR_IMPORT_LOADED], i->n);
     assert_same_networks(i->backbone, m);
+    assert_same_one_by_one(i);
     tsr_weights_close(&w);
     return i;
 }
@@ -338,7 +352,7 @@ static void test_import__resizes_relative_positions(void **state)
     put_network(m, map, "");
     tsr_weights *w = write_list(state);
     tsr_import *i = tsr_import_open(w, &(tsr_import_options){.image_size = 20});
-    if (i == NULL) fail_msg("%s", tsr_message());
+    if (i == NULL || tsr_import_load(i) != TSR_STATUS_OK) fail_msg("%s", tsr_message());
     assert_int_equal(i->counts[TSR_IMPORT_RESIZED], 3 + 3); /* tables, and their indices */
     const tsr_relative_position *to = &((const tsr_vit *)i->backbone)->blocks[2]->attn->position;
     tsr_tensor *from = ((const tsr_vit *)m)->blocks[2]->attn->position.table;
@@ -356,9 +370,12 @@ static void test_import__resizes_relative_positions(void **state)
         ((int32_t *)tsr_tensor_data_mut(list[k].tensor))[5]++;
     }
     w = write_list(state);
-    assert_null(tsr_import_open(w, &(tsr_import_options){0}));
+    i = tsr_import_open(w, &(tsr_import_options){0});
+    assert_non_null(i);
+    assert_int_equal(tsr_import_load(i), TSR_STATUS_ARGUMENT);
     assert_failed(TSR_STATUS_ARGUMENT,
                   "'blocks.1.attn.relative_position_index' is not what the network's shape says");
+    tsr_import_free(&i);
     tsr_weights_close(&w);
     tsr_module_free(&m);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
@@ -377,6 +394,7 @@ static void test_import__resizes_the_position_embedding(void **state)
     assert_int_equal(i->counts[TSR_IMPORT_RESIZED], 1);
     assert_int_equal(i->backbone->image_size, 20);
     assert_int_equal(i->grid, 3);
+    assert_int_equal(tsr_import_load(i), TSR_STATUS_OK);
     tsr_tensor *wanted =
         tsr_vit_resize_position(tsr_detach(position_of(vit)), 3, 5, 5, TSR_POSITION_OFFSET);
     assert_same_tensor(position_of(i->backbone), tsr_tensor_packed(wanted));
@@ -391,6 +409,7 @@ static void test_import__resizes_the_position_embedding(void **state)
     w = write_list(state);
     i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
     assert_non_null(i);
+    assert_int_equal(tsr_import_load(i), TSR_STATUS_OK);
     for (int64_t k = 0; k < 10 * 12; k++) {
         double got = tsr_tensor_get(position_of(i->backbone), k);
         assert_true(got == (k < 12 ? 0.0 : tsr_tensor_get(position_of(vit), k)));
@@ -426,6 +445,7 @@ static void test_import__accounts_for_every_tensor(void **state)
         if (i->lines[k].kind == TSR_IMPORT_MISSING)
             assert_string_equal(i->lines[k].ours, "norm.bias");
     }
+    assert_int_equal(tsr_import_load(i), TSR_STATUS_OK);
     for (int64_t k = 0; k < 12; k++)
         assert_true(tsr_tensor_get(((const tsr_vit *)i->backbone)->norm->bias, k) == 0.0);
     tsr_import_free(&i);
@@ -512,8 +532,11 @@ static void test_import__asks_for_heads_and_for_floats(void **state)
             list[k].tensor = tsr_zeros(TSR_DTYPE_I64, TSR_SHAPE(12));
     }
     w = write_list(state);
-    assert_null(tsr_import_open(w, &(tsr_import_options){.heads = 2}));
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){.heads = 2});
+    assert_non_null(i);
+    assert_int_equal(tsr_import_load(i), TSR_STATUS_DTYPE);
     assert_failed(TSR_STATUS_DTYPE, "'norm.bias' is i64, expected floating point");
+    tsr_import_free(&i);
     tsr_weights_close(&w);
 
     /* A patch embedding that promises far more than the file holds. */

@@ -634,6 +634,7 @@ static void test_cli__import_makes_a_checkpoint_that_commands_open(void **state)
     assert_run("features $d/vit.tsr --data $d/data --split test --out $d/v.safetensors", 0);
     tsr_import *m = tsr_import_open(w, &(tsr_import_options){.heads = 2});
     assert_non_null(m);
+    assert_int_equal(tsr_import_load(m), TSR_STATUS_OK);
     tsr_module_train(&m->backbone->module, false);
     tsr_dataset *data = tsr_dataset_open(file_path("data"), "test");
     tsr_features want = {0};
@@ -645,6 +646,20 @@ static void test_cli__import_makes_a_checkpoint_that_commands_open(void **state)
     tsr_dataset_close(&data);
     tsr_import_free(&m);
     tsr_weights_close(&w);
+}
+
+/* The last of its tensors is damaged: those before it were copied already, and nothing of them stays. */
+static void test_cli__import_of_a_damaged_file_leaves_nothing(void **state)
+{
+    (void)state;
+    torch_file();
+    assert_int_equal(shell("cp $v $d/torn.pth; printf X | dd of=$d/torn.pth bs=1 seek=6700 "
+                           "conv=notrunc status=none"),
+                     0);
+    assert_run("import $d/torn.pth --out $d/broken.tsr --heads 2", 1);
+    assert_says("tessera: pth: '");
+    assert_says("torn.pth' is a broken zip archive: CRC error\n");
+    assert_int_equal(shell("ls $d | grep -q broken"), 1);
 }
 
 /* A small network under another program's names: NAME.safetensors. */
@@ -717,6 +732,7 @@ static void test_cli__imported_beit_and_swin_are_used_as_a_run(void **state)
         tsr_weights *w =
             tsr_weights_open(file_path(i == 0 ? "beit.safetensors" : "swin.safetensors"));
         tsr_import *m = tsr_import_open(w, &(tsr_import_options){0});
+        if (m != NULL) tsr_import_load(m);
         assert_ok();
         tsr_module_train(&m->backbone->module, false);
         tsr_dataset *data = tsr_dataset_open(file_path("data"), "test");
@@ -1108,6 +1124,7 @@ int main(void)
         tsr_test(test_cli__inspect_lists_and_verifies),
         tsr_test(test_cli__inspect_finds_nan),
         tsr_test(test_cli__import_makes_a_checkpoint_that_commands_open),
+        tsr_test(test_cli__import_of_a_damaged_file_leaves_nothing),
         tsr_test(test_cli__imported_beit_and_swin_are_used_as_a_run),
         tsr_test(test_cli__import_resizes_and_allows),
         tsr_test(test_cli__import_refuses_in_one_line),
