@@ -27,4 +27,7 @@ tsr_shape tsr_import__shape(const tsr_import_reader *r, const char *ours);
 tsr_backbone *tsr_import__network(const tsr_import_reader *r, const tsr_import_options *o,
                                   int64_t *grid);
 
+/* The checkpoint of ours that the weights are; NULL: they are another file. In weights.c. */
+const tsr_checkpoint *tsr_weights__checkpoint(const tsr_weights *w);
+
 #endif

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -69,6 +70,37 @@ static bool has_amount(const tsr_import_reader *r, double wanted)
              "import: the file holds %.1f M of the %.1f M parameters that such a network has",
              have / 1e6, wanted / 1e6);
     return false;
+}
+
+/* ---- what our checkpoints say besides ---- */
+
+/* An option of the run; 0 where the file says none. */
+static int64_t recorded_option(const tsr_import_reader *r, const char *key)
+{
+    const tsr_checkpoint *c = tsr_weights__checkpoint(r->w);
+    const char *text;
+    if (c == NULL || tsr_checkpoint_value_find(c, key) == NULL ||
+        tsr_checkpoint_get_string(c, key, &text) != TSR_STATUS_OK) {
+        return 0;
+    }
+    long long v = strtoll(text, NULL, 10);
+    return v > 0 && v <= DIM_MAX ? v : 0;
+}
+
+/* *eps and *position (or NULL), where the file says them. */
+static tsr_status read_recorded(const tsr_import_reader *r, double *eps, tsr_position *position)
+{
+    const tsr_checkpoint *c = tsr_weights__checkpoint(r->w);
+    int64_t v = -1;
+    if (c != NULL && tsr_checkpoint_value_find(c, "backbone.eps") != NULL) {
+        tsr_checkpoint_get_double(c, "backbone.eps", eps);
+    }
+    if (c != NULL && position != NULL &&
+        tsr_checkpoint_value_find(c, "backbone.position") != NULL) {
+        tsr_checkpoint_get_int(c, "backbone.position", &v);
+        if (v >= 0 && v <= TSR_POSITION_ANTIALIAS) *position = (tsr_position)v;
+    }
+    return tsr_status_get();
 }
 
 /* ---- what all of them have ---- */
@@ -161,7 +193,8 @@ static tsr_status find_grid(const tsr_import_reader *r, tsr_vit_config *c, int64
                     tsr_shape_text(position, text), c->dim);
 }
 
-static tsr_status find_heads(const tsr_import_options *o, tsr_vit_config *c)
+static tsr_status find_heads(const tsr_import_reader *r, const tsr_import_options *o,
+                             tsr_vit_config *c)
 {
     if (c->heads > 0 && o->heads > 0 && o->heads != c->heads) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
@@ -170,6 +203,7 @@ static tsr_status find_heads(const tsr_import_options *o, tsr_vit_config *c)
                         o->heads, c->heads);
     }
     if (o->heads > 0) c->heads = o->heads;
+    if (c->heads == 0) c->heads = recorded_option(r, "option.heads");
     if (c->heads == 0 && c->dim % 64 == 0) c->heads = c->dim / 64;
     if (c->heads > 0 && c->dim % c->heads == 0) return TSR_STATUS_OK;
     return tsr_fail(TSR_STATUS_ARGUMENT,
@@ -231,8 +265,9 @@ static tsr_backbone *new_vit(const tsr_import_reader *r, const tsr_import_option
                         .position = r->map->position,
                         .eps = r->map->eps,
                         .depth = count_blocks(r, "")};
-    if (find_grid(r, &c, grid) != TSR_STATUS_OK || find_heads(o, &c) != TSR_STATUS_OK ||
-        find_mlp(r, &c) != TSR_STATUS_OK || find_registers(r, &c) != TSR_STATUS_OK) {
+    if (find_grid(r, &c, grid) != TSR_STATUS_OK || find_heads(r, o, &c) != TSR_STATUS_OK ||
+        find_mlp(r, &c) != TSR_STATUS_OK || find_registers(r, &c) != TSR_STATUS_OK ||
+        read_recorded(r, &c.eps, &c.position) != TSR_STATUS_OK) {
         return NULL;
     }
     c.image_size = o->image_size > 0 ? o->image_size : *grid * c.patch_size;
@@ -309,7 +344,9 @@ static tsr_backbone *new_swin(const tsr_import_reader *r, const tsr_import_optio
         return NULL;
     }
     c.mlp_ratio = ratio_of(hidden.size[0], c.dim);
+    if (read_recorded(r, &c.eps, NULL) != TSR_STATUS_OK) return NULL;
     c.image_size = o->image_size > 0 ? o->image_size : size_of_mask(r, &c);
+    if (c.image_size == 0) c.image_size = recorded_option(r, "option.image-size");
     if (c.image_size == 0) c.image_size = c.window * (c.patch_size << (c.stages - 1));
     double wanted = 0.0, tokens = (double)(c.window * c.window);
     for (int s = 0; s < c.stages; s++) {

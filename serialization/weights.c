@@ -1,4 +1,5 @@
 /* One face for the files that weights come in. */
+#include "serialization/import.h"
 #include "serialization/onnx.h"
 #include "serialization/pth.h"
 #include "serialization/serialization.h"
@@ -84,6 +85,11 @@ const char *tsr_weights_format(const tsr_weights *w)
            : w->safetensors != NULL ? "safetensors"
            : w->checkpoint != NULL  ? "Tessera checkpoint"
                                     : "ONNX";
+}
+
+const tsr_checkpoint *tsr_weights__checkpoint(const tsr_weights *w)
+{
+    return w->checkpoint;
 }
 
 int64_t tsr_weights_count(const tsr_weights *w)

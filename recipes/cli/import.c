@@ -207,10 +207,8 @@ static tsr_status write_checkpoint(const tsr_import *m, const char *file, const 
     return tsr_checkpoint_commit(&w);
 }
 
-static tsr_status run(const char *file, const struct import_flags *f)
+static tsr_status run(const char *file, const struct import_flags *f, const bool allowed[4])
 {
-    bool allowed[4] = {false};
-    if (parse_allow(f->allow, allowed) != TSR_STATUS_OK) return tsr_status_get();
     tsr_import_options options = {
         .prefix = f->prefix, .map = f->names, .heads = f->heads, .image_size = f->image_size};
     tsr_weights *w = tsr_weights_open(file);
@@ -269,12 +267,13 @@ int tsr_command__import(int argc, char **argv)
                                .max_positional = 1};
     int status = tsr_arguments__parse(&arguments, argc, argv);
     if (status >= 0) return status;
-    if (f.out == NULL) {
-        tsr_fail(TSR_STATUS_ARGUMENT, "--out is needed");
+    bool allowed[4] = {false};
+    if (f.out == NULL) tsr_fail(TSR_STATUS_ARGUMENT, "--out is needed");
+    if (f.out == NULL || parse_allow(f.allow, allowed) != TSR_STATUS_OK) {
         return tsr_arguments__refuse(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
-    run(arguments.positional[0], &f);
+    run(arguments.positional[0], &f, allowed);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return tsr_program__report();
 }
