@@ -153,10 +153,11 @@ static int find_candidates(tsr_weights *w, const tsr_name_map *only,
 static tsr_status fail_none(tsr_weights *w)
 {
     const char *first = tsr_weights_name(w, 0);
+    if (first == NULL) return tsr_fail(TSR_STATUS_ARGUMENT, "import: the file holds no tensors");
     return tsr_fail(TSR_STATUS_ARGUMENT,
                     "import: no network that is known in the file: of its %" PRId64
                     " tensors (the first is '%.100s') none is a patch embedding of a known name",
-                    tsr_weights_count(w), first != NULL ? first : "");
+                    tsr_weights_count(w), first);
 }
 
 static tsr_status choose(tsr_weights *w, const tsr_import_options *o, struct candidate *chosen)

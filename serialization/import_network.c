@@ -214,6 +214,10 @@ static tsr_status find_heads(const tsr_import_reader *r, const tsr_import_option
 
 static tsr_status find_mlp(const tsr_import_reader *r, tsr_vit_config *c)
 {
+    if (c->depth == 0) {
+        return tsr_fail(TSR_STATUS_ARGUMENT,
+                        "import: no blocks in the file: a patch embedding alone is no network");
+    }
     /* Gated MLPs may have other names, or (timm) the same and twice the rows. */
     bool named = tsr_import__holds(r, "blocks.0.mlp.fc1.weight");
     tsr_shape in =

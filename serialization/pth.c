@@ -103,7 +103,13 @@ static tsr_status open_archive(tsr_pth *f)
     }
     if (source != NULL) f->archive = zip_open_from_source(source, ZIP_RDONLY, &error);
     if (f->archive == NULL) {
-        fail_zip(f, &error);
+        if (zip_error_code_zip(&error) ==
+            ZIP_ER_NOZIP) { /* the list is at the end, and not found */
+            fail_file(f, "it is cut off: the list of entries at the end of its zip archive is "
+                         "missing; download or copy it again");
+        } else {
+            fail_zip(f, &error);
+        }
         zip_source_free(source);
     }
     zip_error_fini(&error);

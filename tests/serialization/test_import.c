@@ -332,6 +332,20 @@ static void test_import__finds_the_network_among_others(void **state)
     assert_null(tsr_import_open(w, &(tsr_import_options){.heads = 2}));
     assert_failed(TSR_STATUS_ARGUMENT, "several networks; name one by its prefix: 'a.', 'b.'");
     tsr_weights_close(&w);
+
+    tsr_checkpoint_writer *c = tsr_checkpoint_create(in_directory(state, "none"));
+    assert_int_equal(tsr_checkpoint_commit(&c), TSR_STATUS_OK);
+    w = tsr_weights_open(in_directory(state, "none"));
+    assert_null(tsr_import_open(w, &(tsr_import_options){0}));
+    assert_failed(TSR_STATUS_ARGUMENT, "the file holds no tensors");
+    tsr_weights_close(&w);
+    n_list = 0;
+    add("", "patch_embed.proj.weight", tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(64, 3, 4, 4)));
+    add("", "pos_embed", tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(1, 5, 64)));
+    w = write_list(state);
+    assert_null(tsr_import_open(w, &(tsr_import_options){0}));
+    assert_failed(TSR_STATUS_ARGUMENT, "no blocks in the file");
+    tsr_weights_close(&w);
     tsr_module_free(&vit);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
