@@ -774,6 +774,20 @@ static void test_cli__imported_beit_and_swin_are_used_as_a_run(void **state)
         assert_run("export $d/$n.tsr --format onnx --dynamic-size --out $d/y.onnx", 1);
         assert_says("--dynamic-size: this network has relative positions, which a graph holds");
     }
+    tsr_vit *registers = tsr_vit_new(&(tsr_vit_config){.image_size = 8,
+                                                       .patch_size = 4,
+                                                       .dim = 8,
+                                                       .depth = 1,
+                                                       .heads = 2,
+                                                       .mlp_ratio = 2,
+                                                       .qkv_bias = true,
+                                                       .layer_scale = 0.1,
+                                                       .registers = 2});
+    write_foreign("timm", &registers->backbone, "registers.safetensors");
+    assert_run("import $d/registers.safetensors --heads 2 --out $d/registers.tsr", 0);
+    assert_run("export $d/registers.tsr --format onnx --size 12 --out $d/x.onnx", 0);
+    assert_run("export $d/registers.tsr --format onnx --dynamic-size --out $d/y.onnx", 1);
+    assert_says("--dynamic-size: this network has positions that are fitted with antialias");
     assert_run("export $d/swin.tsr --format onnx --output attention --out $d/y.onnx", 1);
     assert_says("last_attention: a swin has no attention of a class token");
 
