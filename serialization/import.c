@@ -415,6 +415,28 @@ static tsr_tensor *assemble(const tsr_import *m, const tsr_module_entry *entry,
     return whole.tensor;
 }
 
+/* The patch embedding W, b of colours s x + t as one of x: W s, and b + the sum of W t. */
+static tsr_tensor *recolour(const tsr_import *m, const tsr_module_entry *entry, tsr_tensor *t)
+{
+    static const char weight[] = "patch_embed.proj.weight", bias[] = "patch_embed.proj.bias";
+    const tsr_import_reader *r = m->reader;
+    bool is_weight = strcmp(entry->name, weight) == 0;
+    if (r->scale[0] == 0.0 || (!is_weight && strcmp(entry->name, bias) != 0)) return t;
+    tsr_tensor *by =
+        tsr_from(TSR_DTYPE_F64, TSR_SHAPE(1, 3, 1, 1), is_weight ? r->scale : r->shift);
+    tsr_tensor *w = t;
+    if (!is_weight) {
+        struct source parts[PARTS];
+        if (find_parts(r, weight, parts) == 0) return t;
+        w = read_part(r, parts[0].at, tsr_weights_shape(r->w, parts[0].at));
+    }
+    tsr_tensor *y = tsr_mul(tsr_cast(w, TSR_DTYPE_F64), by);
+    if (!is_weight) {
+        y = tsr_add(tsr_cast(t, TSR_DTYPE_F64), tsr_sum(y, (const int[]){1, 2, 3}, 3, false));
+    }
+    return tsr_cast(y, tsr_tensor_dtype(entry->tensor));
+}
+
 tsr_tensor *tsr_import_tensor(const tsr_import *m, const tsr_module_entry *entry)
 {
     struct source parts[PARTS];
@@ -426,7 +448,7 @@ tsr_tensor *tsr_import_tensor(const tsr_import *m, const tsr_module_entry *entry
     }
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *t = n == 1 ? read_whole(m, entry, parts[0].at) : assemble(m, entry, parts, n);
-    return tsr_scope_return(&scope, t);
+    return tsr_scope_return(&scope, recolour(m, entry, t));
 }
 
 tsr_status tsr_import_load(tsr_import *m)
@@ -445,7 +467,8 @@ tsr_status tsr_import_load(tsr_import *m)
 
 /* ---- the face ---- */
 
-static tsr_import_reader *new_reader(tsr_weights *w, const struct candidate *chosen)
+static tsr_import_reader *new_reader(tsr_weights *w, const struct candidate *chosen,
+                                     const tsr_import_options *o)
 {
     tsr_import_reader *r = calloc(1, sizeof *r);
     if (r == NULL) return NULL;
@@ -453,6 +476,8 @@ static tsr_import_reader *new_reader(tsr_weights *w, const struct candidate *cho
     r->map = chosen->map;
     r->n = tsr_weights_count(w);
     memcpy(r->prefix, chosen->prefix, sizeof r->prefix);
+    memcpy(r->scale, o->scale, sizeof r->scale);
+    memcpy(r->shift, o->shift, sizeof r->shift);
     r->order = calloc((size_t)r->n, sizeof *r->order);
     r->used = calloc((size_t)r->n, sizeof *r->used);
     for (int64_t i = 0; r->order != NULL && i < r->n; i++) r->order[i] = i;
@@ -470,7 +495,7 @@ tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *options)
     }
     if (choose(w, options, &chosen) != TSR_STATUS_OK) return NULL;
     tsr_import *m = calloc(1, sizeof *m);
-    tsr_import_reader *r = m != NULL ? m->reader = new_reader(w, &chosen) : NULL;
+    tsr_import_reader *r = m != NULL ? m->reader = new_reader(w, &chosen, options) : NULL;
     if (r == NULL || r->order == NULL || r->used == NULL) {
         tsr_fail(TSR_STATUS_MEMORY, "import: out of memory");
     } else {

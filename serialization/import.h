@@ -14,6 +14,7 @@ typedef struct tsr_import_reader {
     int64_t n;
     int64_t *order; /* of the file's tensors, by name */
     bool *used;
+    double scale[3], shift[3]; /* of the options */
 } tsr_import_reader;
 
 /* The tensor of the file with this name of theirs; -1: there is none. */

@@ -299,6 +299,9 @@ typedef struct tsr_import_options {
     const char *map; /* a tsr_name_map's name; NULL: the one that fits best */
     int64_t heads;   /* 0: what tables of relative positions say; without any dim / 64 */
     int64_t image_size; /* positions are resized to it; 0: as it is */
+    /* The file's network takes pictures of colours scale x + shift, where x is what the backbone is to take: that goes into the
+     * patch embedding. Scales of 0: as it is. */
+    double scale[3], shift[3];
 } tsr_import_options;
 
 typedef enum tsr_import_kind {

@@ -51,16 +51,14 @@ static tsr_status check(tsr_dataset *data)
 /* The bytes that were normalized to x [3, size, size]; masked cells at a quarter of their light. */
 static void picture(const float *x, const tsr_view_spec *spec, const uint8_t *mask, tsr_image *tile)
 {
-    static const float mean[] = {0.485f, 0.456f, 0.406f}, std[] = {0.229f, 0.224f, 0.225f};
-    bool own = spec->std[0] != 0.0f || spec->std[1] != 0.0f || spec->std[2] != 0.0f;
+    const float *mean = tsr_view_mean(spec), *std = tsr_view_std(spec);
     int size = spec->size, cells = mask != NULL ? size / spec->mask.patch : 0;
     for (int i = 0; i < size * size; i++) {
         int row = cells > 0 ? i / size / spec->mask.patch : 0,
             column = cells > 0 ? i % size / spec->mask.patch : 0;
         bool masked = row < cells && column < cells && mask[row * cells + column] != 0;
         for (int c = 0; c < 3; c++) {
-            float value =
-                x[c * size * size + i] * (own ? spec->std : std)[c] + (own ? spec->mean : mean)[c];
+            float value = x[c * size * size + i] * std[c] + mean[c];
             value = 255.0f * fminf(1.0f, fmaxf(0.0f, value));
             tile->pixels[3 * i + c] = (uint8_t)(value * (masked ? 0.25f : 1.0f) + 0.5f);
         }

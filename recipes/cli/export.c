@@ -63,10 +63,7 @@ static int64_t describe(const request *r, int size, tsr_safetensors_pair pairs[P
                         char texts[PAIRS][160])
 {
     tsr_view_spec view = tsr_view_eval(size);
-    const float *mean = view.mean, *std = view.std;
-    static const float imagenet_mean[] = {0.485f, 0.456f, 0.406f},
-                       imagenet_std[] = {0.229f, 0.224f, 0.225f};
-    if (std[0] == 0.0f) mean = imagenet_mean, std = imagenet_std;
+    const float *mean = tsr_view_mean(&view), *std = tsr_view_std(&view);
     char network[TSR_BACKBONE_TEXT];
     tsr_backbone_describe(r->frozen.backbone, network);
     int64_t n = 0;

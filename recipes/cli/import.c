@@ -2,11 +2,13 @@
 #include "recipes/cli/cli.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct import_flags {
-    const char *out, *names, *prefix, *allow;
+    const char *out, *names, *prefix, *allow, *mean, *std;
     int64_t heads, image_size;
 };
 
@@ -28,6 +30,44 @@ static tsr_status parse_allow(const char *text, bool allowed[4])
         allowed[k] = true;
         p += word;
         p += *p == ',';
+    }
+    return TSR_STATUS_OK;
+}
+
+/* One number for all colours, or three. */
+static bool parse_colours(const char *text, double v[3])
+{
+    char *end = NULL;
+    int n = 0;
+    for (const char *p = text; n < 3; p = end + 1) {
+        v[n] = strtod(p, &end);
+        if (end == p || !(fabs(v[n]) <= 1.0)) return false;
+        n++;
+        if (*end != ',') break;
+    }
+    if (n == 1) v[1] = v[2] = v[0];
+    return *end == '\0' && n != 2;
+}
+
+/* From pictures as all commands here normalize them to those that the file's network takes. */
+static tsr_status set_colours(const struct import_flags *f, tsr_import_options *o)
+{
+    double mean[3], std[3];
+    if (f->mean == NULL && f->std == NULL) return TSR_STATUS_OK;
+    bool sound = f->mean != NULL && f->std != NULL && parse_colours(f->mean, mean) &&
+                 parse_colours(f->std, std);
+    for (int c = 0; sound && c < 3; c++) sound = mean[c] >= 0.0 && std[c] > 0.0;
+    if (!sound) {
+        return tsr_fail(
+            TSR_STATUS_ARGUMENT,
+            "--mean, --std: got \"%.40s\" and \"%.40s\", expected both, of values from 0 "
+            "to 1: one number, or three with commas for red, green and blue",
+            f->mean != NULL ? f->mean : "", f->std != NULL ? f->std : "");
+    }
+    tsr_view_spec view = tsr_view_eval(1);
+    for (int c = 0; c < 3; c++) {
+        o->scale[c] = (double)tsr_view_std(&view)[c] / std[c];
+        o->shift[c] = ((double)tsr_view_mean(&view)[c] - mean[c]) / std[c];
     }
     return TSR_STATUS_OK;
 }
@@ -89,7 +129,8 @@ static void print_network(const tsr_import *m)
            relative[c->relative]);
 }
 
-static void print_report(const tsr_import *m, const char *file, const tsr_weights *w)
+static void print_report(const tsr_import *m, const char *file, const tsr_weights *w,
+                         const struct import_flags *f)
 {
     printf("%s: %s, %" PRId64 " tensors, names of %s\n", file, tsr_weights_format(w),
            tsr_weights_count(w), m->map->about);
@@ -97,6 +138,12 @@ static void print_report(const tsr_import *m, const char *file, const tsr_weight
         printf("of them under \"%s\"; left out: %" PRId64 " others\n", m->prefix, m->elsewhere);
     }
     print_network(m);
+    if (f->mean == NULL) {
+        printf("pictures: normalized by ImageNet's mean and deviation (--mean, --std)\n");
+    } else {
+        printf("pictures: normalized by mean %s and deviation %s: into the patch embedding\n",
+               f->mean, f->std);
+    }
     for (int64_t i = 0; i < m->n; i++) print_line(m, &m->lines[i]);
     for (int k = 0; k < 4; k++) printf("%s%s %" PRId64, k > 0 ? ", " : "", kinds[k], m->counts[k]);
     printf("\n");
@@ -207,14 +254,13 @@ static tsr_status write_checkpoint(const tsr_import *m, const char *file, const 
     return tsr_checkpoint_commit(&w);
 }
 
-static tsr_status run(const char *file, const struct import_flags *f, const bool allowed[4])
+static tsr_status run(const char *file, const struct import_flags *f,
+                      const tsr_import_options *options, const bool allowed[4])
 {
-    tsr_import_options options = {
-        .prefix = f->prefix, .map = f->names, .heads = f->heads, .image_size = f->image_size};
     tsr_weights *w = tsr_weights_open(file);
-    tsr_import *m = w != NULL ? tsr_import_open(w, &options) : NULL;
+    tsr_import *m = w != NULL ? tsr_import_open(w, options) : NULL;
     if (m != NULL) {
-        print_report(m, file, w);
+        print_report(m, file, w, f);
         if (check_counts(m, allowed) == TSR_STATUS_OK &&
             write_checkpoint(m, file, f->out) == TSR_STATUS_OK) {
             printf("wrote %s\n", f->out);
@@ -255,6 +301,9 @@ int tsr_command__import(int argc, char **argv)
          "attention heads of a vit; default: as its relative positions have, or dim / 64", 1, 256},
         {"image-size", TSR_FLAG_INT, &f.image_size, "PIXELS",
          "resize positions to pictures of this side", 8, 4096},
+        {"mean", TSR_FLAG_TEXT, &f.mean, "R,G,B",
+         "what the network's pictures (0 to 1) are normalized by; default: ImageNet's, 0.485,0.456,0.406"},
+        {"std", TSR_FLAG_TEXT, &f.std, "R,G,B", "the same; default: ImageNet's, 0.229,0.224,0.225"},
     };
     char description[2048];
     describe(description, sizeof description);
@@ -269,11 +318,14 @@ int tsr_command__import(int argc, char **argv)
     if (status >= 0) return status;
     bool allowed[4] = {false};
     if (f.out == NULL) tsr_fail(TSR_STATUS_ARGUMENT, "--out is needed");
-    if (f.out == NULL || parse_allow(f.allow, allowed) != TSR_STATUS_OK) {
+    tsr_import_options options = {
+        .prefix = f.prefix, .map = f.names, .heads = f.heads, .image_size = f.image_size};
+    if (f.out == NULL || parse_allow(f.allow, allowed) != TSR_STATUS_OK ||
+        set_colours(&f, &options) != TSR_STATUS_OK) {
         return tsr_arguments__refuse(&arguments);
     }
     tsr_scope scope = tsr_scope_open();
-    run(arguments.positional[0], &f, allowed);
+    run(arguments.positional[0], &f, &options, allowed);
     tsr_scope_close(&scope, TSR_NO_TENSORS);
     return tsr_program__report();
 }

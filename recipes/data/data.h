@@ -201,6 +201,10 @@ typedef struct tsr_view_spec {
     tsr_mask_spec mask;    /* of the same grid as the patches of a model */
 } tsr_view_spec;
 
+/* What its pixels are normalized by, [3]: its own or ImageNet's. */
+TSR_API const float *tsr_view_mean(const tsr_view_spec *spec);
+TSR_API const float *tsr_view_std(const tsr_view_spec *spec);
+
 /* iBOT's three pipelines (loader.py's DataAugmentationiBOT in the authors' code): named "global",
  * "global", "local". Scales are the published recipes' (.25, 1) and (.05, .25); no masks. */
 TSR_API tsr_view_spec tsr_view_ibot_global1(int size);

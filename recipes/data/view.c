@@ -170,9 +170,14 @@ static bool is_imagenet(const tsr_view_spec *spec)
     return spec->std[0] == 0.0f && spec->std[1] == 0.0f && spec->std[2] == 0.0f;
 }
 
-static const float *mean_of(const tsr_view_spec *spec)
+const float *tsr_view_mean(const tsr_view_spec *spec)
 {
     return is_imagenet(spec) ? imagenet_mean : spec->mean;
+}
+
+const float *tsr_view_std(const tsr_view_spec *spec)
+{
+    return is_imagenet(spec) ? imagenet_std : spec->std;
 }
 
 tsr_status tsr_view_image(const tsr_view_spec *spec, const tsr_image *image, tsr_rng *rng,
@@ -189,7 +194,7 @@ tsr_status tsr_view_image(const tsr_view_spec *spec, const tsr_image *image, tsr
     if (status != TSR_STATUS_OK) return status;
     if (happens(spec->flip_p, rng)) tsr_image_hflip(out);
     if (spec->rand_layers > 0) {
-        const float *mean = mean_of(spec);
+        const float *mean = tsr_view_mean(spec);
         uint8_t fill[3];
         for (int c = 0; c < 3; c++) fill[c] = (uint8_t)fminf(255.0f, rintf(255.0f * mean[c]));
         status = tsr_image_randaugment(out, spec->rand_layers, spec->rand_magnitude,
@@ -213,8 +218,7 @@ tsr_status tsr_view_apply(const tsr_view_spec *spec, const tsr_image *image, tsr
     tsr_image view = {0};
     tsr_status status = tsr_view_image(spec, image, rng, &view);
     if (status == TSR_STATUS_OK) {
-        tsr_image_normalize(&view, mean_of(spec), is_imagenet(spec) ? imagenet_std : spec->std,
-                            out);
+        tsr_image_normalize(&view, tsr_view_mean(spec), tsr_view_std(spec), out);
         if (happens(spec->erase_p, rng)) tsr_view_erase(out, 3, spec->size, rng);
     }
     tsr_image_free(&view);

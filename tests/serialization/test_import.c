@@ -2,6 +2,8 @@
 #include "serialization/serialization.h"
 #include "tests/serialization/files.h"
 
+#include <math.h>
+
 enum { MAX = 200 };
 
 /* A file to be: names and tensors of the innermost scope. */
@@ -468,6 +470,39 @@ static void test_import__accounts_for_every_tensor(void **state)
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
+/* The file's network on pictures scale x + shift is the imported one on x. */
+static void test_import__colours_go_into_the_patch_embedding(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("ibot");
+    tsr_backbone *vit = make_vit(map);
+    n_list = 0;
+    put_network(vit, map, "");
+    tsr_weights *w = write_list(state);
+    tsr_import *i = tsr_import_open(
+        w,
+        &(tsr_import_options){.heads = 2, .scale = {0.5, 0.25, 2.0}, .shift = {-0.5, 0.125, 1.0}});
+    assert_non_null(i);
+    assert_int_equal(tsr_import_load(i), TSR_STATUS_OK);
+    tsr_recording_set(false);
+    tsr_tensor *x = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(2, 3, 12, 12));
+    tsr_fill_normal(x, tsr_rng_make(5, 0, 0, 0), 0.0, 1.0);
+    tsr_tensor *scale = tsr_from(TSR_DTYPE_F32, TSR_SHAPE(1, 3, 1, 1), (float[]){0.5f, 0.25f, 2});
+    tsr_tensor *shift = tsr_from(TSR_DTYPE_F32, TSR_SHAPE(1, 3, 1, 1), (float[]){-0.5f, 0.125f, 1});
+    tsr_tensor *got = tsr_backbone_forward(i->backbone, x, NULL);
+    tsr_tensor *wanted = tsr_backbone_forward(vit, tsr_add(tsr_mul(x, scale), shift), NULL);
+    tsr_recording_set(true);
+    assert_non_null(got);
+    assert_non_null(wanted);
+    for (int64_t k = 0; k < tsr_tensor_numel(wanted); k++) {
+        assert_true(fabs(tsr_tensor_get(got, k) - tsr_tensor_get(wanted, k)) < 1e-5);
+    }
+    tsr_import_free(&i);
+    tsr_weights_close(&w);
+    tsr_module_free(&vit);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
 static void test_import__refuses_what_cannot_be_run(void **state)
 {
     static const struct {
@@ -580,6 +615,7 @@ int main(void)
         unit(test_import__resizes_relative_positions),
         unit(test_import__resizes_the_position_embedding),
         unit(test_import__accounts_for_every_tensor),
+        unit(test_import__colours_go_into_the_patch_embedding),
         unit(test_import__refuses_what_cannot_be_run),
         unit(test_import__asks_for_heads_and_for_floats),
     };

@@ -615,6 +615,7 @@ static void test_cli__import_makes_a_checkpoint_that_commands_open(void **state)
         "\nMLP ratio: 2, registers: 0, qkv bias: yes, LayerScale: no, pooling: class token, "
         "mask token: no, eps 1e-06\n"
         "positions: by scale with an offset, relative positions: none\n");
+    assert_says("\npictures: normalized by ImageNet's mean and deviation (--mean, --std)\n");
     assert_says("\n  loaded   teacher.backbone.blocks.0.mlp.fc2.weight [8, 16]\n");
     assert_says("\nloaded 18, resized 0, unused 0, missing 0\n");
 
@@ -869,6 +870,22 @@ static void test_cli__import_refuses_in_one_line(void **state)
     assert_says("--out is needed");
     assert_run("import $v --out $d/no.tsr --heads 2 --allow loaded", 2);
     assert_says("--allow: got \"loaded\", expected unused, missing or");
+    static const char *const colours[] = {"--mean 0.5",
+                                          "--std 0.5",
+                                          "--mean 0.5 --std 0",
+                                          "--mean 2 --std 1",
+                                          "--mean 0.5,0.5 --std 0.5",
+                                          "--mean 0.5, --std 0.5",
+                                          "--mean x --std 0.5"};
+    for (size_t i = 0; i < sizeof colours / sizeof colours[0]; i++) {
+        char command[128];
+        snprintf(command, sizeof command, "import $v --out $d/no.tsr --heads 2 %s", colours[i]);
+        assert_run(command, 2);
+        assert_says("expected both, of values from 0 to 1: one number, or three with commas");
+    }
+    assert_int_equal(shell("test -e $d/no.tsr"), 1);
+    assert_run("import $v --out $d/half.tsr --heads 2 --mean 0.5 --std 0.5,0.5,0.5", 0);
+    assert_says("by mean 0.5 and deviation 0.5,0.5,0.5: into the patch embedding\n");
 }
 
 static void test_cli__pretrain_starts_from_imported_weights(void **state)
