@@ -558,12 +558,72 @@ static const char *resize_factors(const tsr_onnx_call *c, const struct resize_ax
     return node->output[0];
 }
 
+static const char *number(const tsr_onnx_call *c, double v)
+{
+    return tsr_onnx__constant_scalar(c, dtype(c), v);
+}
+
+/* Keys' kernel with a = -1/2 of x >= 0. */
+static const char *keys(const tsr_onnx_call *c, const char *x)
+{
+    const char *near = TSR_ONNX_VALUE(c, "Mul", x, number(c, 1.5));
+    near = TSR_ONNX_VALUE(c, "Mul", TSR_ONNX_VALUE(c, "Sub", near, number(c, 2.5)), x);
+    near = TSR_ONNX_VALUE(c, "Add", TSR_ONNX_VALUE(c, "Mul", near, x), number(c, 1.0));
+    const char *z = TSR_ONNX_VALUE(c, "Clip", x, number(c, 0.0), number(c, 2.0)); /* 0 there */
+    const char *far = TSR_ONNX_VALUE(c, "Mul", TSR_ONNX_VALUE(c, "Sub", z, number(c, 5.0)), z);
+    far = TSR_ONNX_VALUE(c, "Mul", TSR_ONNX_VALUE(c, "Add", far, number(c, 8.0)), z);
+    far = TSR_ONNX_VALUE(c, "Mul", TSR_ONNX_VALUE(c, "Sub", far, number(c, 4.0)), number(c, -0.5));
+    return TSR_ONNX_VALUE(c, "Where", TSR_ONNX_VALUE(c, "Less", x, number(c, 1.0)), near, far);
+}
+
+/* Bicubic weights [out, in] of an axis whose new size is known when the graph runs: antialiased() in ops/interpolate.c. */
+static const char *antialias_weights(const tsr_onnx_call *c, int d)
+{
+    int64_t in = in_size(c, 0, d).at[0];
+    const char *out = tsr_onnx__dim(c, out_size(c, d)), *one = number(c, 1.0);
+    const char *step =
+        TSR_ONNX_VALUE(c, "Div", number(c, (double)in), cast_to(c, out, dtype(c), NULL));
+    const char *first = tsr_onnx__constant_scalar(c, TSR_DTYPE_I64, 0.0);
+    const char *i = TSR_ONNX_VALUE(c, "CumSum", TSR_ONNX_VALUE(c, "Expand", one, out), first);
+    const char *centre =
+        TSR_ONNX_VALUE(c, "Mul", TSR_ONNX_VALUE(c, "Sub", i, number(c, 0.5)), step);
+    const char *column = tsr_onnx__constant_ints(c, (const int64_t[]){-1, 1}, 2);
+    centre = TSR_ONNX_VALUE(c, "Reshape", centre, column);
+    tsr_tensor *j = tsr_cumsum(tsr_full(dtype(c), TSR_SHAPE(in), 1.0), 0);
+    const char *x =
+        TSR_ONNX_VALUE(c, "Sub", tsr_onnx__constant(c, tsr_affine(j, 1.0, -0.5)), centre);
+    x = TSR_ONNX_VALUE(c, "Div", TSR_ONNX_VALUE(c, "Abs", x), TSR_ONNX_VALUE(c, "Max", step, one));
+    const char *w = keys(c, x);
+    const char *rows = tsr_onnx__constant_ints(c, (const int64_t[]){1}, 1);
+    return TSR_ONNX_VALUE(c, "Div", w, TSR_ONNX_VALUE(c, "ReduceSum", w, rows));
+}
+
+/* Resize has no antialias in operator set 17. Where all sizes are fixed the definition does it. */
+static bool antialias(const tsr_onnx_call *c)
+{
+    bool varies = false;
+    for (int d = 2; d < 4; d++) {
+        if (!tsr_onnx__is_fixed(c, in_size(c, 0, d))) return false;
+        varies = varies || !tsr_onnx__is_fixed(c, out_size(c, d));
+        for (int t = 0; t < c->n_traces; t++) {
+            if (tsr_trace_step_double(c->step[t], "scale", d - 2) != 0.0) return false;
+        }
+    }
+    if (!varies) return false;
+    const char *rows = antialias_weights(c, 2), *columns = antialias_weights(c, 3);
+    Onnx__NodeProto *turned = TSR_ONNX_NODE(c, "Transpose", NULL, columns);
+    tsr_onnx__attribute_ints(c, turned, "perm", (const int64_t[]){1, 0}, 2);
+    const char *y = TSR_ONNX_VALUE(c, "MatMul", c->in[0], turned->output[0]);
+    TSR_ONNX_NODE(c, "MatMul", c->out[0], rows, y);
+    return true;
+}
+
 static bool interpolate(const tsr_onnx_call *c, const translation *entry)
 {
     (void)entry;
     int64_t mode = fixed(c, "mode", 0);
-    /* Opset 17 has no antialiasing; nearest neighbours may differ by rounding. */
-    if (fixed(c, "antialias", 0) != 0 || mode == TSR_INTERPOLATION_NEAREST) return false;
+    if (mode == TSR_INTERPOLATION_NEAREST) return false; /* may differ by rounding */
+    if (fixed(c, "antialias", 0) != 0) return mode == TSR_INTERPOLATION_BICUBIC && antialias(c);
     struct resize_axis axes[2];
     if (!resize_axis(c, 0, &axes[0]) || !resize_axis(c, 1, &axes[1])) return false;
     if (axes[0].by_factor != axes[1].by_factor) return false;

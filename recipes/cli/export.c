@@ -83,25 +83,20 @@ static int64_t describe(const request *r, int size, tsr_safetensors_pair pairs[P
     return n;
 }
 
-/* Why a graph of it holds for one size of pictures; NULL: it does not. */
-static const char *one_size(const tsr_backbone *m)
+/* Relative positions are constants of the graph, made for the places of one size. */
+static bool takes_any_size(const tsr_backbone *m)
 {
-    const tsr_vit_config *c = is(m->module.name, "vit") ? &((const tsr_vit *)m)->config : NULL;
-    if (c == NULL || c->relative != TSR_VIT_RELATIVE_NONE) {
-        return "relative positions, which a graph holds for one size";
-    }
-    return c->position == TSR_POSITION_ANTIALIAS
-               ? "positions that are fitted with antialias, for which ONNX has no operator in set 17"
-               : NULL;
+    return is(m->module.name, "vit") &&
+           ((const tsr_vit *)m)->config.relative == TSR_VIT_RELATIVE_NONE;
 }
 
 static tsr_status export_onnx(const request *r)
 {
     const tsr_backbone *m = r->frozen.backbone;
-    const char *why = r->any_size ? one_size(m) : NULL;
-    if (why != NULL) {
+    if (r->any_size && !takes_any_size(m)) {
         return tsr_fail(TSR_STATUS_ARGUMENT,
-                        "--dynamic-size: this network has %s; leave it out and give --size", why);
+                        "--dynamic-size: this network has relative positions, which a graph holds "
+                        "for one size; leave it out and give --size");
     }
     int64_t size = r->frozen.size > 0 ? r->frozen.size : m->image_size, step = m->token_size;
     tsr_onnx_input in = {.name = "images", .dynamic = {{"batch", 0}}};

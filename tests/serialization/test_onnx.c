@@ -260,21 +260,27 @@ static void test_onnx__relative_positions_are_written(void **state)
 
 static void test_onnx__a_vit_takes_any_image_size(void **state)
 {
-    tsr_scope scope = tsr_scope_open();
-    tsr_vit *vit = small_vit(1);
-    const char *path = in_directory(state, "vit.onnx");
-    tsr_onnx_input in = {.name = "images",
-                         .example = images(2, 40, 48),
-                         .dynamic = {{"batch", 0}, {NULL, 0}, {"height", 8}, {"width", 8}}};
-    tsr_onnx_options o = {.module = &vit->module};
-    tsr_onnx_export(path, tokens_of, vit, &in, 1, two_outputs, 2, &o, NULL);
-    if (tsr_status_get() != TSR_STATUS_OK) fail_msg("%s", tsr_message());
-    tsr_onnx *m = tsr_onnx_open(path);
-    check_run(m, vit, 1, 40, 40);
-    check_run(m, vit, 3, 16, 72);
-    tsr_onnx_close(&m);
-    tsr_module_free(&vit);
-    tsr_scope_close(&scope, TSR_NO_TENSORS);
+    static const tsr_position rules[] = {TSR_POSITION_OFFSET, TSR_POSITION_SIZE,
+                                         TSR_POSITION_ANTIALIAS};
+    for (int i = 0; i < 3; i++) {
+        tsr_scope scope = tsr_scope_open();
+        tsr_vit *vit = small_vit(1);
+        vit->config.position = rules[i];
+        const char *path = in_directory(state, "vit.onnx");
+        tsr_onnx_input in = {.name = "images",
+                             .example = images(2, 40, 48),
+                             .dynamic = {{"batch", 0}, {NULL, 0}, {"height", 8}, {"width", 8}}};
+        tsr_onnx_options o = {.module = &vit->module};
+        tsr_onnx_export(path, tokens_of, vit, &in, 1, two_outputs, 2, &o, NULL);
+        if (tsr_status_get() != TSR_STATUS_OK) fail_msg("%s", tsr_message());
+        tsr_onnx *m = tsr_onnx_open(path);
+        check_run(m, vit, 1, 40, 40);
+        check_run(m, vit, 3, 16, 72); /* fewer patches than in training, and more */
+        if (rules[i] != TSR_POSITION_OFFSET) check_run(m, vit, 1, 32, 32);
+        tsr_onnx_close(&m);
+        tsr_module_free(&vit);
+        tsr_scope_close(&scope, TSR_NO_TENSORS);
+    }
 }
 
 static void last_attention(tsr_tensors in, tsr_tensor **out, int n, void *user)
