@@ -206,6 +206,22 @@ def check_network(name, model, tokens_of, names, make, folder, swin=False, size=
     report(f'{name}, {names}', difference(with_mean(got) if swin else got, wanted))
 
 
+def check_any_size(name, model, tokens_of, registers, folder):
+    """Where pictures have another size than the network was made for, the graph fits its positions as the library does."""
+    shake(model)
+    folder.mkdir()
+    torch.save(model.state_dict(), folder / 'in.pth')
+    run(program, 'import', folder / 'in.pth', '--out', folder / 'x.tsr')
+    run(program, 'export', folder / 'x.tsr', '--format', 'onnx', '--output', 'tokens', '--dynamic-size', '--out',
+        folder / 'x.onnx')
+    for h, w in ((112, 280), (224, 224), (322, 168)):
+        images = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            x = tokens_of(model)(images)
+        wanted = torch.cat([x[:, :1], x[:, 1 + registers:]], dim=1) # registers are in no output here
+        report(f'{name}, tokens of {h} x {w}', difference(infer(folder / 'x.onnx', images.numpy()), wanted))
+
+
 def check_libraries(folder):
     small = dict(hidden_size=192, num_hidden_layers=2, num_attention_heads=3, intermediate_size=500)
     dino = dict(hidden_size=192, num_hidden_layers=2, num_attention_heads=3, image_size=224)
@@ -243,6 +259,12 @@ def check_libraries(folder):
     ]
     for i, (name, make, tokens_of, names, by_state, swin) in enumerate(cases):
         check_network(name, make(), tokens_of, names, make if by_state else None, folder / str(i), swin)
+    check_any_size('timm DINOv2 with registers', timm.create_model(
+        'vit_small_patch14_reg4_dinov2', depth=2, img_size=224, dynamic_img_size=True), features, 4, folder / 'timm')
+    check_any_size('transformers DINOv2 with registers', transformers.Dinov2WithRegistersModel(
+        transformers.Dinov2WithRegistersConfig(num_register_tokens=4, **dino)), hidden, 4, folder / 'registers')
+    check_any_size('transformers DINOv2', transformers.Dinov2Model(transformers.Dinov2Config(**dino)), hidden, 0,
+                   folder / 'dinov2')
 
 
 for network in (('ViT-Ti', 192, 12, 3), ('ViT-S', 384, 12, 6)):
