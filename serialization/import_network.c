@@ -87,20 +87,41 @@ static int64_t recorded_option(const tsr_import_reader *r, const char *key)
     return v > 0 && v <= DIM_MAX ? v : 0;
 }
 
-/* *eps and *position (or NULL), where the file says them. */
+tsr_status tsr_checkpoint_backbone(const tsr_checkpoint *c, double *eps, tsr_position *position)
+{
+    double e = 1e-6;
+    int64_t p = 0;
+    if (tsr_checkpoint_value_find(c, "backbone.eps") != NULL) {
+        if (tsr_checkpoint_get_double(c, "backbone.eps", &e) != TSR_STATUS_OK) {
+            return tsr_status_get();
+        }
+        if (!(e > 0.0 && e <= 1.0)) {
+            return tsr_fail(TSR_STATUS_FORMAT,
+                            "the checkpoint's value \"backbone.eps\" is %g, expected more than 0 "
+                            "and at most 1",
+                            e);
+        }
+        *eps = e;
+    }
+    if (tsr_checkpoint_value_find(c, "backbone.position") != NULL) {
+        if (tsr_checkpoint_get_int(c, "backbone.position", &p) != TSR_STATUS_OK) {
+            return tsr_status_get();
+        }
+        if (p < 0 || p > TSR_POSITION_ANTIALIAS) {
+            return tsr_fail(TSR_STATUS_FORMAT,
+                            "the checkpoint's value \"backbone.position\" is %" PRId64
+                            ", expected 0 to %d",
+                            p, TSR_POSITION_ANTIALIAS);
+        }
+        *position = (tsr_position)p;
+    }
+    return TSR_STATUS_OK;
+}
+
 static tsr_status read_recorded(const tsr_import_reader *r, double *eps, tsr_position *position)
 {
     const tsr_checkpoint *c = tsr_weights__checkpoint(r->w);
-    int64_t v = -1;
-    if (c != NULL && tsr_checkpoint_value_find(c, "backbone.eps") != NULL) {
-        tsr_checkpoint_get_double(c, "backbone.eps", eps);
-    }
-    if (c != NULL && position != NULL &&
-        tsr_checkpoint_value_find(c, "backbone.position") != NULL) {
-        tsr_checkpoint_get_int(c, "backbone.position", &v);
-        if (v >= 0 && v <= TSR_POSITION_ANTIALIAS) *position = (tsr_position)v;
-    }
-    return tsr_status_get();
+    return c == NULL ? TSR_STATUS_OK : tsr_checkpoint_backbone(c, eps, position);
 }
 
 /* ---- what all of them have ---- */
@@ -348,7 +369,8 @@ static tsr_backbone *new_swin(const tsr_import_reader *r, const tsr_import_optio
         return NULL;
     }
     c.mlp_ratio = ratio_of(hidden.size[0], c.dim);
-    if (read_recorded(r, &c.eps, NULL) != TSR_STATUS_OK) return NULL;
+    tsr_position none; /* a Swin has no position embedding */
+    if (read_recorded(r, &c.eps, &none) != TSR_STATUS_OK) return NULL;
     c.image_size = o->image_size > 0 ? o->image_size : size_of_mask(r, &c);
     if (c.image_size == 0) c.image_size = recorded_option(r, "option.image-size");
     if (c.image_size == 0) c.image_size = c.window * (c.patch_size << (c.stages - 1));

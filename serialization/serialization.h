@@ -347,6 +347,10 @@ TSR_API tsr_import *tsr_import_open(tsr_weights *w, const tsr_import_options *op
 TSR_API tsr_tensor *tsr_import_tensor(const tsr_import *import, const tsr_module_entry *entry);
 /* All of them into the backbone. */
 TSR_API tsr_status tsr_import_load(tsr_import *import);
+/* What a checkpoint says of its backbone besides tensors and options: the epsilon of its norms, and how its positions are fitted.
+ * Each is left as it is where the file says nothing. FORMAT: it says what cannot be. */
+TSR_API tsr_status tsr_checkpoint_backbone(const tsr_checkpoint *c, double *eps,
+                                           tsr_position *position);
 TSR_API void tsr_import_free(tsr_import **import);
 
 /* ------------------------------------------------------------------ ONNX -------------------------------------------- */

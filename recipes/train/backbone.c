@@ -121,30 +121,6 @@ static bool has(const struct weights *w, const char *name, tsr_shape wanted)
     return entry != NULL && tsr_shape_equal(entry->shape, wanted);
 }
 
-/* How position embeddings are fitted, where a checkpoint says it. */
-static bool read_position(const struct weights *w, tsr_position *position)
-{
-    int64_t value;
-    if (tsr_checkpoint_value_find(w->checkpoint, "backbone.position") == NULL) return true;
-    if (tsr_checkpoint_get_int(w->checkpoint, "backbone.position", &value) != TSR_STATUS_OK)
-        return false;
-    if (value < 0 || value > TSR_POSITION_ANTIALIAS) {
-        tsr_fail(TSR_STATUS_FORMAT,
-                 "the checkpoint's value \"backbone.position\" is %" PRId64 ", expected 0 to %d",
-                 value, TSR_POSITION_ANTIALIAS);
-        return false;
-    }
-    *position = (tsr_position)value;
-    return true;
-}
-
-/* The epsilon of layer norms, where a checkpoint says it. */
-static bool read_eps(const struct weights *w, double *eps)
-{
-    return tsr_checkpoint_value_find(w->checkpoint, "backbone.eps") == NULL ||
-           tsr_checkpoint_get_double(w->checkpoint, "backbone.eps", eps) == TSR_STATUS_OK;
-}
-
 static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const struct weights *w)
 {
     tsr_vit_config c;
@@ -164,7 +140,7 @@ static tsr_backbone *vit_of_checkpoint(const tsr_train_options *train, const str
                  w->prefix, c.dim, c.depth, c.image_size, c.patch_size);
         return NULL;
     }
-    if (!read_position(w, &c.position) || !read_eps(w, &c.eps)) return NULL;
+    if (tsr_checkpoint_backbone(w->checkpoint, &c.eps, &c.position) != TSR_STATUS_OK) return NULL;
     tsr_vit *vit = tsr_vit_new(&c);
     return vit == NULL ? NULL : &vit->backbone;
 }
@@ -190,7 +166,8 @@ static tsr_backbone *swin_of_checkpoint(const tsr_train_options *train, const st
         return NULL;
     }
     find_swin(w, &c);
-    if (!read_eps(w, &c.eps)) return NULL;
+    tsr_position none; /* a Swin has no position embedding */
+    if (tsr_checkpoint_backbone(w->checkpoint, &c.eps, &none) != TSR_STATUS_OK) return NULL;
     tsr_swin *swin = tsr_swin_new(&c);
     return swin == NULL ? NULL : &swin->backbone;
 }

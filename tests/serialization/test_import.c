@@ -470,6 +470,57 @@ static void test_import__accounts_for_every_tensor(void **state)
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
+/* A checkpoint of a network, and what it says besides. */
+static tsr_weights *write_checkpoint(void **state, double eps, int64_t position, const char *heads)
+{
+    const char *path = in_directory(state, "x.tsr");
+    tsr_checkpoint_writer *c = tsr_checkpoint_create(path);
+    tsr_checkpoint_put_double(c, "backbone.eps", eps);
+    tsr_checkpoint_put_int(c, "backbone.position", position);
+    tsr_checkpoint_put_string(c, "option.heads", heads);
+    for (int k = 0; k < n_list; k++) tsr_checkpoint_put_tensor(c, names[k], list[k].tensor);
+    assert_int_equal(tsr_checkpoint_commit(&c), TSR_STATUS_OK);
+    return tsr_weights_open(path);
+}
+
+static void test_import__believes_a_checkpoint_within_bounds(void **state)
+{
+    tsr_scope scope = tsr_scope_open();
+    const tsr_name_map *map = tsr_name_map_find("ibot");
+    tsr_backbone *vit = make_vit(map);
+    n_list = 0;
+    put_network(vit, map, "teacher/backbone.");
+    tsr_weights *w = write_checkpoint(state, 0.5, TSR_POSITION_ANTIALIAS, "3");
+    tsr_import *i = tsr_import_open(w, &(tsr_import_options){0});
+    assert_non_null(i);
+    assert_int_equal(config_of(i->backbone)->heads, 3);
+    assert_true(config_of(i->backbone)->eps == 0.5);
+    assert_int_equal(config_of(i->backbone)->position, TSR_POSITION_ANTIALIAS);
+    tsr_import_free(&i);
+    tsr_weights_close(&w);
+    static const struct {
+        double eps;
+        int64_t position;
+        const char *heads, *message;
+        tsr_status status;
+    } cases[] = {
+        {NAN, 0, "2", "\"backbone.eps\" is nan, expected more than 0", TSR_STATUS_FORMAT},
+        {-1.0, 0, "2", "\"backbone.eps\" is -1, expected more than 0", TSR_STATUS_FORMAT},
+        {1e-6, -1, "2", "\"backbone.position\" is -1, expected 0 to 2", TSR_STATUS_FORMAT},
+        {1e-6, 3, "2", "\"backbone.position\" is 3, expected 0 to 2", TSR_STATUS_FORMAT},
+        {1e-6, 0, "5", "give --heads, a divisor of it", TSR_STATUS_ARGUMENT},
+        {1e-6, 0, "99999999999", "give --heads, a divisor of it", TSR_STATUS_ARGUMENT},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        w = write_checkpoint(state, cases[k].eps, cases[k].position, cases[k].heads);
+        assert_null(tsr_import_open(w, &(tsr_import_options){0}));
+        assert_failed(cases[k].status, cases[k].message);
+        tsr_weights_close(&w);
+    }
+    tsr_module_free(&vit);
+    tsr_scope_close(&scope, TSR_NO_TENSORS);
+}
+
 /* The file's network on pictures scale x + shift is the imported one on x. */
 static void test_import__colours_go_into_the_patch_embedding(void **state)
 {
@@ -615,6 +666,7 @@ int main(void)
         unit(test_import__resizes_relative_positions),
         unit(test_import__resizes_the_position_embedding),
         unit(test_import__accounts_for_every_tensor),
+        unit(test_import__believes_a_checkpoint_within_bounds),
         unit(test_import__colours_go_into_the_patch_embedding),
         unit(test_import__refuses_what_cannot_be_run),
         unit(test_import__asks_for_heads_and_for_floats),
