@@ -46,7 +46,7 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *t, tsr_tensor **stats)
     TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.chunk) * size;
         k->cross_entropy_soft(ld + row, sd + 3 * row, xd + at, td + at, tsr_rows__in_chunk(&r, c),
-                              r.d);
+                              r.d, 1.0);
     });
     return loss;
 }
@@ -74,7 +74,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.chunk) * size;
         k->cross_entropy_soft_backward(dxd != NULL ? dxd + at : NULL, dtd != NULL ? dtd + at : NULL,
                                        gd + row, xd + at, td + at, sd + 3 * row,
-                                       tsr_rows__in_chunk(&r, c), r.d);
+                                       tsr_rows__in_chunk(&r, c), r.d, 1.0);
     });
     grad_inputs[0] = d[0];
     grad_inputs[1] = d[1];

@@ -139,6 +139,12 @@ TSR_API tsr_tensor *tsr_log_softmax(tsr_tensor *x, int dim);
 TSR_API tsr_tensor *tsr_cross_entropy(tsr_tensor *logits, tsr_tensor *target, int64_t ignore_index);
 /* target [..., K] of weights -> [...]: -sum target log softmax(logits). */
 TSR_API tsr_tensor *tsr_cross_entropy_soft(tsr_tensor *logits, tsr_tensor *target);
+/* Self-distillation (Caron et al. 2021, equations 1 to 3): student [S, R, K] and teacher [V, R, K] logits, center [K] (f32 where
+ * these are bf16), temperatures above 0; pairs BOOL [S, V], NULL: all set. -> [S, R], f32 of bf16: the sum over each v with
+ * pairs[s, v] of -sum_k softmax((teacher[v] - center) / teacher_temp)_k log softmax(student[s] / student_temp)_k. */
+TSR_API tsr_tensor *tsr_distillation_loss(tsr_tensor *student, tsr_tensor *teacher,
+                                          tsr_tensor *center, tsr_tensor *pairs,
+                                          double student_temp, double teacher_temp);
 /* Elementwise losses, same shapes; no reduction. logits with targets in [0, 1]; x, y; log-probabilities and probabilities. */
 TSR_API tsr_tensor *tsr_binary_cross_entropy(tsr_tensor *logits, tsr_tensor *target);
 TSR_API tsr_tensor *tsr_mse(tsr_tensor *x, tsr_tensor *y);

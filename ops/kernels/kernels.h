@@ -54,11 +54,19 @@ typedef struct tsr_kernels {
                           int64_t ignore, int64_t rows, int64_t d);
     void (*cross_entropy_backward)(void *dx, const void *g, const void *x, const int64_t *target,
                                    int64_t ignore, const void *stats, int64_t rows, int64_t d);
-    /* loss[r] = -sum_j t[r, j] log softmax(x[r])[j], with stats [rows, 3]: softmax's and the sum of t[r]. dx, dt optional. */
+    /* loss[r] = -sum_j t[r, j] log softmax(scale x[r])[j], with stats [rows, 3]: the row's maximum m, s = sum e^(scale (x - m))
+     * and the sum of t[r]. dx, dt optional. */
     void (*cross_entropy_soft)(void *loss, void *stats, const void *x, const void *t, int64_t rows,
-                               int64_t d);
+                               int64_t d, double scale);
     void (*cross_entropy_soft_backward)(void *dx, void *dt, const void *g, const void *x,
-                                        const void *t, const void *stats, int64_t rows, int64_t d);
+                                        const void *t, const void *stats, int64_t rows, int64_t d,
+                                        double scale);
+    /* y = softmax(scale (x - c)), c [d], with stats [rows, 2]: the maximum m of x - c and s = sum e^(scale (x - c - m)). Again:
+     * with the stats that are there, added to y where `add`. */
+    void (*centered_softmax)(void *y, void *stats, const void *x, const void *c, int64_t rows,
+                             int64_t d, double scale);
+    void (*centered_softmax_again)(void *y, const void *x, const void *c, const void *stats,
+                                   int64_t rows, int64_t d, double scale, bool add);
 
     /* y[r] = gain[r] x[r] / max(|x[r]|, eps); norms [rows] = |x[r]|; gain optional. */
     void (*normalize)(void *y, void *norms, const void *x, const void *gain, int64_t rows,

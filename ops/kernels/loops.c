@@ -310,39 +310,86 @@ static void cross_entropy_backward(void *dx_, const void *g_, const void *x_, co
 }
 
 static void cross_entropy_soft(void *loss_, void *stats_, const void *x_, const void *t_,
-                               int64_t rows, int64_t d)
+                               int64_t rows, int64_t d, double scale_)
 {
     real *restrict loss = loss_, *restrict stats = stats_;
     const real *restrict x = x_, *restrict t = t_;
+    const real scale = (real)scale_;
     for (int64_t r = 0; r < rows; r++, x += d, t += d, stats += 3) {
-        row_statistics(stats, x, d);
-        const real m = stats[0];
-        real total = 0, product = 0;
-#pragma omp simd reduction(+ : total, product)
+        const real m = row_maximum(x, d);
+        real sum = 0, total = 0, product = 0;
+#pragma omp simd reduction(+ : sum, total, product)
         for (int64_t j = 0; j < d; j++) {
+            const real u = scale * (x[j] - m);
+            sum += exponential(u);
             total += t[j];
-            product += t[j] * (x[j] - m);
+            product += t[j] * u;
         }
+        stats[0] = m;
+        stats[1] = sum;
         stats[2] = total;
-        loss[r] = (real)((double)total * log((double)stats[1]) - (double)product);
+        loss[r] = (real)((double)total * log((double)sum) - (double)product);
     }
 }
 
 static void cross_entropy_soft_backward(void *dx_, void *dt_, const void *g_, const void *x_,
-                                        const void *t_, const void *stats_, int64_t rows, int64_t d)
+                                        const void *t_, const void *stats_, int64_t rows, int64_t d,
+                                        double scale_)
 {
     real *restrict dx = dx_, *restrict dt = dt_;
     const real *restrict g = g_, *restrict x = x_, *restrict t = t_, *restrict stats = stats_;
+    const real scale = (real)scale_;
     for (int64_t r = 0; r < rows; r++, x += d, t += d, stats += 3) {
-        const real m = stats[0], gr = g[r], scale = gr * stats[2] / stats[1];
+        const real m = stats[0], gr = scale * g[r], gp = gr * stats[2] / stats[1];
         if (dx != NULL) {
             for (int64_t j = 0; j < d; j++) {
-                dx[r * d + j] = scale * exponential_nonpositive(x[j] - m) - gr * t[j];
+                dx[r * d + j] = gp * exponential_nonpositive(scale * (x[j] - m)) - gr * t[j];
             }
         }
         if (dt != NULL) {
             const real l = (real)log((double)stats[1]);
-            for (int64_t j = 0; j < d; j++) dt[r * d + j] = gr * (l - (x[j] - m));
+            for (int64_t j = 0; j < d; j++) dt[r * d + j] = g[r] * (l - scale * (x[j] - m));
+        }
+    }
+}
+
+static void centered_softmax(void *y_, void *stats_, const void *x_, const void *c_, int64_t rows,
+                             int64_t d, double scale_)
+{
+    real *restrict y = y_, *restrict stats = stats_;
+    const real *restrict x = x_, *restrict c = c_;
+    const real scale = (real)scale_;
+    for (int64_t r = 0; r < rows; r++, x += d, y += d) {
+        real m = -(real)INFINITY, s = 0;
+#pragma omp simd reduction(max : m)
+        for (int64_t j = 0; j < d; j++) m = x[j] - c[j] > m ? x[j] - c[j] : m;
+#pragma omp simd reduction(+ : s)
+        for (int64_t j = 0; j < d; j++) {
+            const real e = exponential(scale * (x[j] - c[j] - m));
+            y[j] = e;
+            s += e;
+        }
+        const real inverse = 1 / s;
+        for (int64_t j = 0; j < d; j++) y[j] *= inverse;
+        stats[2 * r] = m;
+        stats[2 * r + 1] = s;
+    }
+}
+
+static void centered_softmax_again(void *y_, const void *x_, const void *c_, const void *stats_,
+                                   int64_t rows, int64_t d, double scale_, bool add)
+{
+    real *restrict y = y_;
+    const real *restrict x = x_, *restrict c = c_, *restrict stats = stats_;
+    const real scale = (real)scale_;
+    for (int64_t r = 0; r < rows; r++, x += d, y += d) {
+        const real m = stats[2 * r], inverse = 1 / stats[2 * r + 1];
+        if (add) {
+            for (int64_t j = 0; j < d; j++) {
+                y[j] += exponential(scale * (x[j] - c[j] - m)) * inverse;
+            }
+        } else {
+            for (int64_t j = 0; j < d; j++) y[j] = exponential(scale * (x[j] - c[j] - m)) * inverse;
         }
     }
 }
@@ -670,6 +717,8 @@ const tsr_kernels TSR_KERNELS = {
     .cross_entropy_backward = cross_entropy_backward,
     .cross_entropy_soft = cross_entropy_soft,
     .cross_entropy_soft_backward = cross_entropy_soft_backward,
+    .centered_softmax = centered_softmax,
+    .centered_softmax_again = centered_softmax_again,
     .normalize = normalize,
     .normalize_backward = normalize_backward,
     .channel_statistics = channel_statistics,

@@ -50,11 +50,16 @@ KERNEL(log_softmax_backward, k->softmax_backward(a->y, a->g, a->x, a->stats, a->
 KERNEL(cross_entropy, k->cross_entropy(a->y, a->stats, a->x, a->target, -1, a->rows, a->d))
 KERNEL(cross_entropy_backward,
        k->cross_entropy_backward(a->y, a->c, a->x, a->target, -1, a->stats, a->rows, a->d))
-KERNEL(cross_entropy_soft, k->cross_entropy_soft(a->y, a->stats, a->x, a->t, a->rows, a->d))
+KERNEL(cross_entropy_soft, k->cross_entropy_soft(a->y, a->stats, a->x, a->t, a->rows, a->d, 1.25))
 KERNEL(cross_entropy_soft_backward,
-       k->cross_entropy_soft_backward(a->y, NULL, a->c, a->x, a->t, a->stats, a->rows, a->d))
+       k->cross_entropy_soft_backward(a->y, NULL, a->c, a->x, a->t, a->stats, a->rows, a->d, 1.25))
 KERNEL(cross_entropy_soft_target,
-       k->cross_entropy_soft_backward(NULL, a->y, a->c, a->x, a->t, a->stats, a->rows, a->d))
+       k->cross_entropy_soft_backward(NULL, a->y, a->c, a->x, a->t, a->stats, a->rows, a->d, 1.25))
+KERNEL(centered_softmax, k->centered_softmax(a->y, a->stats, a->x, a->b, a->rows, a->d, 1.5))
+KERNEL(centered_softmax_again,
+       k->centered_softmax_again(a->y, a->x, a->b, a->stats, a->rows, a->d, 1.5, false))
+KERNEL(centered_softmax_added,
+       k->centered_softmax_again(a->y, a->x, a->b, a->stats, a->rows, a->d, 1.5, true))
 KERNEL(normalize, k->normalize(a->y, a->stats, a->x, a->c, a->rows, a->d, 1e-12))
 KERNEL(normalize_backward,
        k->normalize_backward(a->y, NULL, a->g, a->x, a->c, a->stats, a->rows, a->d, 1e-12))
@@ -104,6 +109,9 @@ static const kernel_case kernel_cases[] = {
     {"cross_entropy_soft", NULL, case_cross_entropy_soft, 2},
     {"cross_entropy_soft_backward", case_cross_entropy_soft, case_cross_entropy_soft_backward, 3},
     {"cross_entropy_soft_backward, dt", case_cross_entropy_soft, case_cross_entropy_soft_target, 2},
+    {"centered_softmax", NULL, case_centered_softmax, 2},
+    {"centered_softmax_again", case_centered_softmax, case_centered_softmax_again, 2},
+    {"centered_softmax_again added", case_centered_softmax, case_centered_softmax_added, 3},
     {"normalize", NULL, case_normalize, 2},
     {"normalize_backward", case_normalize, case_normalize_backward, 3},
     {"channel_statistics", NULL, case_channel_statistics, 2},
