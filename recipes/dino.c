@@ -88,20 +88,22 @@ static void release(tsr_networks *n)
 
 /* ---- the loss: paper, algorithm 1 ---- */
 
-/* What the teacher says of the global crops, [2 B, K]. */
-static tsr_tensor *ask_teacher(const struct dino *dino, tsr_step *step, tsr_tensor *images)
+/* What the teacher says of the global crops. */
+static tsr_soft_target ask_teacher(const struct dino *dino, tsr_step *step, tsr_tensor *images)
 {
     const tsr_head *head = dino->teacher->head;
     bool was = tsr_recording_set(false);
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *x = tsr_backbone_rows(dino->teacher->backbone, images, NULL, NULL);
     tsr_tensor *logits = tsr_head_class_logits(head, tsr_head_project(head, x));
-    tsr_step_average(step, "center", tsr_mean(logits, (const int[]){0}, 1, true));
+    if (dino->o.centering == TSR_CENTERING_CENTER) {
+        tsr_step_average(step, "center", tsr_mean(logits, (const int[]){0}, 1, true));
+    }
     double temperature = tsr_schedule_warmup_at(&dino->temperature, tsr_step_epoch(step));
-    tsr_tensor *target = tsr_distillation__target(&dino->o, logits, dino->center, temperature);
+    tsr_soft_target target = tsr_distillation__target(&dino->o, logits, dino->center, temperature);
     tsr_monitor *monitor = tsr_step_monitor(step);
     if (monitor != NULL) tsr_monitor_features(monitor, x);
-    target = tsr_scope_return(&scope, target);
+    tsr_scope_close(&scope, TSR_TENSORS(target.logits, target.center));
     tsr_recording_set(was);
     return target;
 }
@@ -111,7 +113,7 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
     const struct dino *dino = n->self;
     tsr_tensor *crops[2] = {tsr_step_input(step, "global")};
     if (dino->o.local_crops > 0) crops[1] = tsr_step_input(step, "local");
-    tsr_tensor *teacher = ask_teacher(dino, step, crops[0]);
+    tsr_soft_target teacher = ask_teacher(dino, step, crops[0]);
     tsr_multi_crop_options options = {.rng = tsr_step_rng(step)};
     tsr_tensor *student =
         tsr_multi_crop_forward(dino->student, (tsr_tensors){crops, crops[1] != NULL ? 2 : 1},
@@ -119,14 +121,15 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
             .cls;
     tsr_tensor *cls = tsr_distillation__class_loss(&dino->o, student, teacher);
     tsr_step_log(step, "cls", cls);
-    tsr_distillation__look(&dino->o, step, student, teacher, dino->center);
+    tsr_distillation__look(&dino->o, step, student, teacher);
     return cls;
 }
 
 static void after_step(const tsr_networks *n, tsr_step *step)
 {
     const struct dino *dino = n->self;
-    tsr_distillation__move_center(&dino->o, dino->center, dino->o.center_momentum,
+    if (dino->o.centering != TSR_CENTERING_CENTER) return;
+    tsr_distillation__move_center(dino->center, dino->o.center_momentum,
                                   tsr_step_averaged(step, "center"));
 }
 

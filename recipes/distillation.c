@@ -77,30 +77,34 @@ tsr_schedule_warmup tsr_distillation__temperature(const tsr_distillation *o)
 
 /* ---- the teacher's targets ---- */
 
+/* To divide by a sum is to subtract its logarithm: z_rk becomes z_rk - a_r - b_k, and a softmax over k knows no a_r. */
 tsr_tensor *tsr_distillation__sinkhorn(tsr_tensor *logits, double temperature)
 {
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *q = tsr_affine(logits, 1.0 / temperature, 0.0);
-    for (int i = 0; i < 3; i++) {
-        q = tsr_log_softmax(q, 0); /* to divide by a sum is to subtract its logarithm; */
-        q = tsr_log_softmax(q, 1); /* factors that are the same for all cancel here */
+    tsr_tensor *z = tsr_affine(logits, 1.0 / temperature, 0.0);
+    tsr_tensor *b = tsr_logsumexp(z, 0, true);
+    for (int i = 1; i < 3; i++) {
+        tsr_tensor *a = tsr_logsumexp(tsr_sub(z, b), 1, true);
+        b = tsr_logsumexp(tsr_sub(z, a), 0, true);
     }
-    return tsr_scope_return(&scope, tsr_exp(q));
+    return tsr_scope_return(&scope, tsr_affine(b, temperature, 0.0));
 }
 
-tsr_tensor *tsr_distillation__target(const tsr_distillation *o, tsr_tensor *logits,
-                                     tsr_tensor *center, double temperature)
+tsr_soft_target tsr_distillation__target(const tsr_distillation *o, tsr_tensor *logits,
+                                         tsr_tensor *center, double temperature)
 {
-    if (o->centering == TSR_CENTERING_SINKHORN) {
-        return tsr_distillation__sinkhorn(logits, temperature);
-    }
-    return tsr_softmax(tsr_affine(tsr_sub(logits, center), 1.0 / temperature, 0.0), -1);
+    bool sinkhorn = o->centering == TSR_CENTERING_SINKHORN;
+    if (sinkhorn) center = tsr_distillation__sinkhorn(logits, temperature);
+    return (tsr_soft_target){logits, tsr_reshape(center, TSR_SHAPE(-1)), temperature};
 }
 
-void tsr_distillation__move_center(const tsr_distillation *o, tsr_tensor *center, double momentum,
-                                   tsr_tensor *mean)
+tsr_tensor *tsr_distillation__probabilities(tsr_soft_target t)
 {
-    if (o->centering == TSR_CENTERING_SINKHORN) return;
+    return tsr_softmax(tsr_affine(tsr_sub(t.logits, t.center), 1.0 / t.temperature, 0.0), -1);
+}
+
+void tsr_distillation__move_center(tsr_tensor *center, double momentum, tsr_tensor *mean)
+{
     tsr_tensor *moved =
         tsr_add(tsr_affine(center, momentum, 0.0), tsr_affine(mean, 1.0 - momentum, 0.0));
     if (moved != NULL) tsr_tensor_copy(center, moved);
@@ -108,23 +112,20 @@ void tsr_distillation__move_center(const tsr_distillation *o, tsr_tensor *center
 
 /* ---- the loss ---- */
 
-/* The cross entropy is linear in its target, so a local view, which answers both teacher views, is given their sum. */
 tsr_tensor *tsr_distillation__class_loss(const tsr_distillation *o, tsr_tensor *student,
-                                         tsr_tensor *teacher)
+                                         tsr_soft_target teacher)
 {
-    int64_t locals = o->local_crops, images = tsr_tensor_size(teacher, 0) / 2;
-    tsr_tensor *view[2], *target[3];
-    tsr_split(teacher, 0, 2, view);
-    target[0] = view[1];
-    target[1] = view[0];
-    tsr_shape stacked = TSR_SHAPE(locals, images, tsr_tensor_size(teacher, 1));
-    tsr_shape rows = TSR_SHAPE(locals * images, tsr_tensor_size(teacher, 1));
-    target[2] = tsr_reshape(tsr_expand(tsr_add(view[0], view[1]), stacked), rows);
-    tsr_tensor *targets = tsr_concat((tsr_tensors){target, locals > 0 ? 3 : 2}, 0);
-    tsr_tensor *logits = tsr_affine(student, 1.0 / o->student_temp, 0.0);
-    tsr_tensor *sum = tsr_sum(tsr_cross_entropy_soft(logits, targets), NULL, 0, false);
-    double pairs = (double)(2 + 2 * locals);
-    return tsr_affine(sum, 1.0 / (pairs * (double)images), 0.0);
+    int64_t views = 2 + o->local_crops, images = tsr_tensor_size(teacher.logits, 0) / 2;
+    tsr_tensor *pairs = tsr_full(TSR_DTYPE_BOOL, TSR_SHAPE(views, 2), 1.0);
+    uint8_t *at = tsr_tensor_data_mut(pairs);
+    if (at == NULL) return NULL;
+    at[0] = at[3] = false; /* no view answers itself */
+    tsr_tensor *losses =
+        tsr_distillation_loss(tsr_reshape(student, TSR_SHAPE(views, images, -1)),
+                              tsr_reshape(teacher.logits, TSR_SHAPE(2, images, -1)), teacher.center,
+                              pairs, o->student_temp, teacher.temperature);
+    double n = (double)(2 * views - 2);
+    return tsr_affine(tsr_sum(losses, NULL, 0, false), 1.0 / (n * (double)images), 0.0);
 }
 
 bool tsr_distillation__trains(const tsr_distillation *o, const char *parameter, int64_t epoch)
@@ -133,18 +134,19 @@ bool tsr_distillation__trains(const tsr_distillation *o, const char *parameter, 
 }
 
 void tsr_distillation__look(const tsr_distillation *o, tsr_step *step, tsr_tensor *student,
-                            tsr_tensor *teacher, tsr_tensor *center)
+                            tsr_soft_target teacher)
 {
     tsr_monitor *monitor = tsr_step_monitor(step);
     if (monitor == NULL) return;
     bool was = tsr_recording_set(false);
-    tsr_monitor_distribution(monitor, "cls", teacher);
+    tsr_tensor *p = tsr_distillation__probabilities(teacher);
+    tsr_monitor_distribution(monitor, "cls", p);
     /* The authors' acc: teacher of the first view, student of the second. */
-    int64_t images = tsr_tensor_size(teacher, 0) / 2;
-    tsr_monitor_agreement(monitor, "cls", tsr_slice(teacher, 0, 0, images, 1),
+    int64_t images = tsr_tensor_size(p, 0) / 2;
+    tsr_monitor_agreement(monitor, "cls", tsr_slice(p, 0, 0, images, 1),
                           tsr_slice(student, 0, images, 2 * images, 1));
     if (o->centering == TSR_CENTERING_CENTER) {
-        tsr_tensor *square = tsr_sum(tsr_mul(center, center), NULL, 0, false);
+        tsr_tensor *square = tsr_sum(tsr_mul(teacher.center, teacher.center), NULL, 0, false);
         tsr_monitor_number(monitor, "center_norm", tsr_tensor_item(tsr_sqrt(square)));
     }
     tsr_recording_set(was);

@@ -91,28 +91,34 @@ tsr_status tsr_distillation__start(const tsr_build *build, const tsr_distillatio
 /* The teacher's temperature, by epoch. */
 tsr_schedule_warmup tsr_distillation__temperature(const tsr_distillation *o);
 
-/* The teacher's answer to rows of logits [R, K], without gradient: softmax((logits - center) / temperature), or
- * tsr_distillation__sinkhorn(). */
-tsr_tensor *tsr_distillation__target(const tsr_distillation *o, tsr_tensor *logits,
-                                     tsr_tensor *center, double temperature);
+/* The teacher's answers to R rows: softmax((logits - center) / temperature), logits [R, K], center [K]. No gradient. */
+typedef struct tsr_soft_target {
+    tsr_tensor *logits, *center;
+    double temperature;
+} tsr_soft_target;
+
+/* center [..., K]: the one kept, which Sinkhorn-Knopp replaces by that of these rows. */
+tsr_soft_target tsr_distillation__target(const tsr_distillation *o, tsr_tensor *logits,
+                                         tsr_tensor *center, double temperature);
+/* Written out, [R, K]: for who looks at it. */
+tsr_tensor *tsr_distillation__probabilities(tsr_soft_target target);
 /*
  * Sinkhorn-Knopp (Cuturi 2013; SwAV, Caron et al. 2020, section 3.1; DINOv2): exp(logits / temperature) [R, K], three times
- * scaled so that each prototype has R / K of the rows' mass, then each row sums to 1. In logarithms, so that nothing
- * overflows.
+ * scaled so that each prototype has R / K of the rows' mass, then each row sums to 1. That is a softmax with a centre of
+ * these rows' own, which is returned, [1, K]. In logarithms, so that nothing overflows.
  */
 tsr_tensor *tsr_distillation__sinkhorn(tsr_tensor *logits, double temperature);
-/* C <- m C + (1 - m) mean of the teacher's logits, after the step that used the old one. Nothing with Sinkhorn-Knopp. */
-void tsr_distillation__move_center(const tsr_distillation *o, tsr_tensor *center, double momentum,
-                                   tsr_tensor *mean);
+/* C <- m C + (1 - m) mean of the teacher's logits, after the step that used the old one. */
+void tsr_distillation__move_center(tsr_tensor *center, double momentum, tsr_tensor *mean);
 
-/* The mean over all pairs of views of the cross entropy of student [(2 + L) B, K] logits and teacher [2 B, K]
- * probabilities: every student view answers every teacher view but its own (DINO, equation 3; iBOT, equation 1). */
+/* The mean over all pairs of views of the cross entropy of student [(2 + L) B, K] logits and the teacher's answers to the
+ * 2 B global crops: every student view answers every teacher view but its own (DINO, equation 3; iBOT, equation 1). */
 tsr_tensor *tsr_distillation__class_loss(const tsr_distillation *o, tsr_tensor *student,
-                                         tsr_tensor *teacher);
+                                         tsr_soft_target teacher);
 /* Does the parameter take part: prototypes wait for freeze_last_layer epochs (utils.cancel_gradients_last_layer). */
 bool tsr_distillation__trains(const tsr_distillation *o, const char *parameter, int64_t epoch);
 /* What the health monitor asks of every step that it looks at. */
 void tsr_distillation__look(const tsr_distillation *o, tsr_step *step, tsr_tensor *student,
-                            tsr_tensor *teacher, tsr_tensor *center);
+                            tsr_soft_target teacher);
 
 #endif

@@ -199,41 +199,57 @@ static void masked_patches(tsr_tensor *mask, tsr_dtype dtype, tsr_tensor **rows,
 }
 
 /* L_MIM, equation 2: the student sees a masked patch's surroundings, the teacher the patch. */
-static tsr_tensor *patch_loss(const struct ibot *ibot, tsr_tensor *student, tsr_tensor *teacher,
+static tsr_tensor *patch_loss(const struct ibot *ibot, tsr_tensor *student, tsr_soft_target teacher,
                               tsr_tensor *weights)
 {
-    tsr_tensor *logits = tsr_affine(student, 1.0 / ibot->o.shared.student_temp, 0.0);
-    return tsr_sum(tsr_mul(tsr_cross_entropy_soft(logits, teacher), weights), NULL, 0, false);
+    tsr_tensor *losses = tsr_distillation_loss(
+        tsr_unsqueeze(student, 0), tsr_unsqueeze(teacher.logits, 0), teacher.center, NULL,
+        ibot->o.shared.student_temp, teacher.temperature);
+    return tsr_sum(tsr_mul(losses, weights), NULL, 0, false);
 }
 
-/* What the teacher says of the global crops. Only masked patches are asked for their tokens; the centre of all of them
- * is exact all the same, since the mean of the logits is the last layer's answer to the mean. */
-static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *images,
-                        tsr_tensor *rows, tsr_tensor **cls, tsr_tensor **patch)
+/* As tsr_multi_crop_forward() with these rows, and the means that move the centres. Only masked patches are asked for
+ * their logits; the mean of all is exact all the same, since it is the last layer's answer to their mean. */
+static tsr_multi_crop_output answer_with_means(const struct ibot *ibot, tsr_step *step,
+                                               tsr_tensor *images, tsr_tensor *rows)
 {
     const tsr_head *head = ibot->teacher->head;
+    tsr_multi_crop_output out = {0};
+    out.tokens = tsr_backbone_forward(ibot->teacher->backbone, images, NULL);
+    tsr_tensor *z = tsr_head_project(head, out.tokens);
+    tsr_head_weights w = tsr_head_weights_make(head);
+    out.cls = tsr_linear(tsr_tokens_class(z), w.cls, NULL);
+    tsr_tensor *z_patch = tsr_flatten(tsr_tokens_patches(z), 0, 1);
+    if (rows != NULL) out.patch = tsr_linear(tsr_gather_rows(z_patch, rows), w.patch, NULL);
+    tsr_tensor *mean = tsr_mean(z_patch, (int[]){0}, 1, true);
+    tsr_step_average(step, "center", tsr_mean(out.cls, (int[]){0}, 1, true));
+    tsr_step_average(step, "center2", tsr_linear(tsr_unsqueeze(mean, 0), w.patch, NULL));
+    return out;
+}
+
+/* What the teacher says of the global crops, and of the patches in rows (NULL: of none). */
+static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *images,
+                        tsr_tensor *rows, tsr_soft_target *cls, tsr_soft_target *patch)
+{
+    const tsr_distillation *o = &ibot->o.shared;
     int64_t epoch = tsr_step_epoch(step);
     bool was = tsr_recording_set(false);
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *tokens = tsr_backbone_forward(ibot->teacher->backbone, images, NULL);
-    tsr_tensor *z = tsr_head_project(head, tokens);
-    tsr_head_weights w = tsr_head_weights_make(head);
-    tsr_tensor *logits = tsr_linear(tsr_tokens_class(z), w.cls, NULL);
-    tsr_tensor *z_patch = tsr_flatten(tsr_tokens_patches(z), 0, 1);
-    tsr_tensor *mean = tsr_mean(z_patch, (int[]){0}, 1, true);
-    tsr_step_average(step, "center", tsr_mean(logits, (int[]){0}, 1, true));
-    tsr_step_average(step, "center2", tsr_linear(tsr_unsqueeze(mean, 0), w.patch, NULL));
-    double temp = tsr_schedule_warmup_at(&ibot->teacher_temp, epoch);
-    double patch_temp = tsr_schedule_warmup_at(&ibot->teacher_patch_temp, epoch);
-    *cls = tsr_distillation__target(&ibot->o.shared, logits, ibot->center, temp);
+    tsr_multi_crop_options options = {.patches = rows != NULL, .rows = rows};
+    tsr_multi_crop_output teacher =
+        o->centering == TSR_CENTERING_CENTER
+            ? answer_with_means(ibot, step, images, rows)
+            : tsr_multi_crop_forward(ibot->teacher, TSR_TENSORS(images), &options);
+    *cls = tsr_distillation__target(o, teacher.cls, ibot->center,
+                                    tsr_schedule_warmup_at(&ibot->teacher_temp, epoch));
+    *patch = (tsr_soft_target){0};
     if (rows != NULL) {
-        tsr_tensor *masked = tsr_linear(tsr_gather_rows(z_patch, rows), w.patch, NULL);
-        tsr_tensor *center = tsr_reshape(ibot->center_patch, TSR_SHAPE(1, -1));
-        *patch = tsr_distillation__target(&ibot->o.shared, masked, center, patch_temp);
+        *patch = tsr_distillation__target(o, teacher.patch, ibot->center_patch,
+                                          tsr_schedule_warmup_at(&ibot->teacher_patch_temp, epoch));
     }
     tsr_monitor *monitor = tsr_step_monitor(step);
-    if (monitor != NULL) tsr_monitor_features(monitor, tsr_tokens_class(tokens));
-    tsr_scope_close(&scope, TSR_TENSORS(*cls, *patch));
+    if (monitor != NULL) tsr_monitor_features(monitor, tsr_tokens_class(teacher.tokens));
+    tsr_scope_close(&scope, TSR_TENSORS(cls->logits, cls->center, patch->logits, patch->center));
     tsr_recording_set(was);
 }
 
@@ -249,7 +265,7 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
         masked_patches(mask, tsr_tensor_dtype(global), &rows, &weights);
         if (tsr_tensor_numel(rows) == 0) rows = NULL;
     }
-    tsr_tensor *teacher = NULL, *teacher_patch = NULL;
+    tsr_soft_target teacher, teacher_patch;
     ask_teacher(ibot, step, global, rows, &teacher, &teacher_patch);
 
     tsr_multi_crop_options options = {
@@ -267,10 +283,10 @@ static tsr_tensor *loss(const tsr_networks *n, tsr_step *step)
     }
     tsr_step_log(step, "cls", cls);
     tsr_step_log(step, "patch", patch);
-    tsr_distillation__look(&o->shared, step, student.cls, teacher, ibot->center);
+    tsr_distillation__look(&o->shared, step, student.cls, teacher);
     tsr_monitor *monitor = tsr_step_monitor(step);
     if (monitor != NULL && rows != NULL) {
-        tsr_monitor_distribution(monitor, "patch", teacher_patch);
+        tsr_monitor_distribution(monitor, "patch", tsr_distillation__probabilities(teacher_patch));
     }
     return tsr_add(cls, patch);
 }
@@ -279,9 +295,10 @@ static void after_step(const tsr_networks *n, tsr_step *step)
 {
     const struct ibot *ibot = n->self;
     const struct options *o = &ibot->o;
-    tsr_distillation__move_center(&o->shared, ibot->center, o->shared.center_momentum,
+    if (o->shared.centering != TSR_CENTERING_CENTER) return;
+    tsr_distillation__move_center(ibot->center, o->shared.center_momentum,
                                   tsr_step_averaged(step, "center"));
-    tsr_distillation__move_center(&o->shared, ibot->center_patch, o->center_momentum_patch,
+    tsr_distillation__move_center(ibot->center_patch, o->center_momentum_patch,
                                   tsr_step_averaged(step, "center2"));
 }
 

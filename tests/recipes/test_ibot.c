@@ -61,10 +61,9 @@ static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
         tsr_tensor *mask = get(file, "%d.%s", call, "in.mask"), *rows, *weights;
         masked_patches(mask, dtype, &rows, &weights);
         double temp = tsr_schedule_warmup_at(&ibot.teacher_temp, call);
-        tsr_tensor *teacher = tsr_distillation__target(o, x[3], x[5], temp);
+        tsr_soft_target teacher = tsr_distillation__target(o, x[3], x[5], temp);
         tsr_tensor *patches = tsr_gather_rows(tsr_flatten(x[4], 0, 1), rows);
-        tsr_tensor *teacher_patch =
-            tsr_distillation__target(o, patches, tsr_reshape(x[6], TSR_SHAPE(1, -1)), temp);
+        tsr_soft_target teacher_patch = tsr_distillation__target(o, patches, x[6], temp);
         tsr_tensor *student = tsr_concat(TSR_TENSORS(x[0], x[1]), 0);
         tsr_tensor *student_patch = tsr_gather_rows(tsr_flatten(x[2], 0, 1), rows);
         tsr_tensor *cls = tsr_distillation__class_loss(o, student, teacher);
@@ -80,8 +79,8 @@ static void loss_on_given_logits(tsr_dtype dtype, double tolerance)
                         "grad local");
         assert_relative(g[2], get(file, "%d.%s", call, "grad.student_patch"), tolerance,
                         "grad patch");
-        tsr_distillation__move_center(o, x[5], 0.9, tsr_mean(x[3], (int[]){0}, 1, true));
-        tsr_distillation__move_center(o, x[6], 0.9, tsr_mean(x[4], (int[]){0, 1}, 2, true));
+        tsr_distillation__move_center(x[5], 0.9, tsr_mean(x[3], (int[]){0}, 1, true));
+        tsr_distillation__move_center(x[6], 0.9, tsr_mean(x[4], (int[]){0, 1}, 2, true));
         assert_relative(x[5], get(file, "%d.%s", call, "out.center_cls"), tolerance, "centre");
         assert_relative(x[6], get(file, "%d.%s", call, "out.center_patch"), tolerance,
                         "patch centre");
@@ -317,6 +316,39 @@ static void test_ibot__micro_batches_equal_the_batch(void **state)
                                  false, 3, 1});
 }
 
+/* With Sinkhorn-Knopp nobody reads a centre: none is asked for, or moved, with masks or without. */
+static void test_ibot__sinkhorn_moves_no_centre(void **state)
+{
+    (void)state;
+    struct setting s = {"train_ibot_f64.safetensors", TSR_DTYPE_F64, 0.0, true, false, false};
+    tsr_safetensors *file = golden(s.file);
+    tsr_train_options train = {0};
+    struct options o = {0};
+    make_options(&s, &train, &o);
+    o.shared.centering = TSR_CENTERING_SINKHORN;
+    tsr_build b = {.train = &train, .options = &o, .dtype = s.dtype};
+    tsr_trainer *trainer = tsr_trainer_make(&tsr_recipe__ibot, &b, 3);
+    assert_ok();
+    const tsr_networks *n = tsr_trainer_networks(trainer);
+    for (int step = 0; step < 2; step++) {
+        tsr_input inputs[] = {{"global", get(file, "%d.%s", step, "in.global")},
+                              {"local", get(file, "%d.%s", step, "in.local")},
+                              {"global.mask", get(file, "%d.%s", step, "in.mask")}};
+        tsr_step_result r;
+        tsr_trainer_step(trainer, inputs, step == 0 ? 3 : 2, &r);
+        assert_ok();
+        assert_true(r.numbers[0].value > 0.0);
+        assert_true((r.numbers[1].value > 0.0) == (step == 0));
+    }
+    static const char *const centers[] = {"center", "center2"};
+    for (int i = 0; i < 2; i++) {
+        tsr_tensor *center = tsr_module_find(n->state, centers[i]);
+        assert_close(center, tsr_zeros(s.dtype, tsr_tensor_shape(center)), 0.0);
+    }
+    tsr_trainer_free(&trainer);
+    tsr_safetensors_close(&file);
+}
+
 /* load_state_dict() writes last_layer2 last: a teacher with one layer begins with it. */
 static void test_ibot__a_shared_teacher_of_a_separate_student_begins_as_the_authors_do(void **state)
 {
@@ -376,6 +408,7 @@ int main(void)
         tsr_test(test_ibot__trajectory_separate_head),
         tsr_test(test_ibot__trajectory_without_masks_is_dino),
         tsr_test(test_ibot__micro_batches_equal_the_batch),
+        tsr_test(test_ibot__sinkhorn_moves_no_centre),
         tsr_test(test_ibot__nan_in_the_data_is_named_and_changes_nothing),
         tsr_test(test_ibot__a_shared_teacher_of_a_separate_student_begins_as_the_authors_do),
     };
