@@ -320,8 +320,12 @@ typedef struct tsr_op {
      * of grad_outputs, and each of its results is rounded to the type of its input. */
     bool widens;
     /* Fused ops whose output costs little to compute again and much to keep: output o once more, bit for bit, from the node's
-     * inputs. Fused nodes that read that output then do not keep it. NULL: they keep it. */
+     * inputs. Fused nodes that read that output then do not keep it, unless the node itself saves it. NULL: they keep it. */
     tsr_tensor *(*again)(const tsr_node *node, int o);
+    /* Fused ops whose inputs are too large to keep for their definition's sake: their nodes keep what is saved and nothing
+     * else, and backward is written with operators wherever a graph of the gradient is asked for (tsr_tape_current() is not
+     * NULL then). */
+    bool records;
 } tsr_op;
 
 /*

@@ -392,7 +392,7 @@ static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor **grad_outp
         return false;
     }
     node->walk = walk;
-    if (walk->create_graph && node->op->definition != NULL) {
+    if (walk->create_graph && node->op->definition != NULL && !node->op->records) {
         backward_through_definition(walk, node, grad_outputs, grad_inputs);
     } else {
         plain_backward(walk, node, grad_outputs, grad_inputs);

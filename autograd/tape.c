@@ -311,7 +311,8 @@ static tsr_node *new_node(tsr_tape *tape, const tsr_op *op, const void *block, t
         tape->nodes = array;
         tape->nodes_capacity = capacity;
     }
-    size_t kept = op->definition != NULL ? (size_t)inputs.n : 0, n_saved = (size_t)saved.n;
+    size_t kept = op->definition != NULL && !op->records ? (size_t)inputs.n : 0;
+    size_t n_saved = (size_t)saved.n;
     size_t slots = (size_t)inputs.n + (size_t)outputs.n;
     size_t block_bytes = (op->block_size + 15) & ~(size_t)15;
     size_t header =
@@ -341,6 +342,14 @@ static tsr_node *new_node(tsr_tape *tape, const tsr_op *op, const void *block, t
         if (i < kept) node->makers[i] = NULL;
     }
     return node;
+}
+
+static bool is_among(tsr_tensors list, const tsr_tensor *t)
+{
+    for (int i = 0; i < list.n; i++) {
+        if (list.at[i] == t) return true;
+    }
+    return false;
 }
 
 /* Lets go of the inputs that other nodes can compute again. */
@@ -390,7 +399,7 @@ static tsr_tensor *record(const tsr_op *op, const void *block, tsr_tensors input
         y->slot = node->output_slots[i] = new_variable(tape, y, NULL);
         y->generation = tape->generation;
         ok = y->slot >= 0;
-        if (ok && op->again != NULL) tape->variables[y->slot].maker = node;
+        if (ok && op->again != NULL && !is_among(saved, y)) tape->variables[y->slot].maker = node;
     }
     if (!ok) {
         tsr_node__release(node);

@@ -124,7 +124,6 @@ tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_ten
     x = attend(m, tsr_module_narrow(&m->module, x), bias, &options, weights);
     x = tsr_linear_forward(m->proj, x);
     x = tsr_dropout_forward(m->proj_drop, x, place(rng, 1, &own));
-    x = tsr_module_widen(&m->module, x);
     if (weights != NULL) *weights = tsr_module_widen(&m->module, *weights);
     tsr_module_leave_many(&scope, TSR_TENSORS(x, weights != NULL ? *weights : NULL));
     return x;
@@ -177,8 +176,8 @@ tsr_tensor *tsr_transformer_block_forward(const tsr_transformer_block *m, tsr_te
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *y = tsr_attention_forward(m->attn, tsr_norm_narrow(m->norm1, x), bias,
                                           place(rng, ATTENTION, &own), weights);
-    x = residual(m, x, y, m->gamma_1, place(rng, PATH_1, &own));
-    y = tsr_mlp_forward(m->mlp, tsr_norm_narrow(m->norm2, x), place(rng, MLP, &own));
+    y = tsr_norm_residual(m->norm2, m->drop_path, x, y, m->gamma_1, place(rng, PATH_1, &own), &x);
+    y = tsr_mlp_forward(m->mlp, y, place(rng, MLP, &own));
     x = residual(m, x, y, m->gamma_2, place(rng, PATH_2, &own));
     tsr_module_leave_many(&scope, TSR_TENSORS(x, weights != NULL ? *weights : NULL));
     return x;
@@ -206,7 +205,7 @@ static tsr_tensor *attention_of_first(const tsr_attention *m, tsr_tensor *first,
     if (bias != NULL) bias = tsr_slice(tsr_module_narrow(&m->module, bias), -2, 0, 1, 1);
     x = tsr_scaled_dot_product_attention(q, kv[0], kv[1], bias, NULL, NULL);
     x = tsr_linear_forward(m->proj, tsr_reshape(x, TSR_SHAPE(-1, dim)));
-    return tsr_module_leave(&scope, tsr_module_widen(&m->module, x));
+    return tsr_module_leave(&scope, x);
 }
 
 /* The same [R, D] for chosen rows of [B T, D]. */
@@ -216,7 +215,7 @@ static tsr_tensor *attention_of_rows(const tsr_attention *m, tsr_tensor *x, tsr_
     tsr_scope scope = tsr_module_enter(&m->module);
     x = tsr_flatten(attend(m, x, bias, NULL, NULL), 0, 1);
     x = tsr_linear_forward(m->proj, tsr_gather_rows(x, rows));
-    return tsr_module_leave(&scope, tsr_module_widen(&m->module, x));
+    return tsr_module_leave(&scope, x);
 }
 
 /* Of each row of [B T, D], which sample it is of. */
@@ -231,40 +230,53 @@ static tsr_tensor *samples_of(tsr_tensor *rows, int64_t tokens)
     return samples;
 }
 
-/* As residual(); samples: of each row, whose drop path it takes; NULL: row by row. */
+/* As residual(); samples: of each row, whose drop path it takes. */
 static tsr_tensor *residual_of_rows(const tsr_transformer_block *m, tsr_tensor *x, tsr_tensor *y,
                                     tsr_tensor *gamma, const tsr_rng *rng, tsr_tensor *samples,
                                     int64_t batch)
 {
-    if (samples == NULL || !m->module.training || m->drop_path->p == 0.0) {
-        return residual(m, x, y, gamma, rng);
-    }
     if (gamma != NULL) y = tsr_mul(y, gamma);
-    tsr_tensor *ones = tsr_full(tsr_tensor_dtype(y), TSR_SHAPE(batch, 1), 1.0);
-    tsr_tensor *kept = tsr_drop_path_forward(m->drop_path, ones, rng);
-    return tsr_add(x, tsr_mul(y, tsr_gather_rows(kept, samples)));
+    if (m->module.training && m->drop_path->p > 0.0) {
+        tsr_tensor *ones = tsr_full(tsr_tensor_dtype(y), TSR_SHAPE(batch, 1), 1.0);
+        tsr_tensor *kept = tsr_drop_path_forward(m->drop_path, ones, rng);
+        y = tsr_mul(y, tsr_gather_rows(kept, samples));
+    }
+    return tsr_add(x, y);
+}
+
+/* For the first token of each sample, [B, D]. */
+static tsr_tensor *block_of_first(const tsr_transformer_block *m, tsr_tensor *x, tsr_tensor *bias,
+                                  const tsr_rng *rng)
+{
+    tsr_rng own;
+    tsr_tensor *first = tsr_slice(x, 1, 0, 1, 1), *y = tsr_norm_narrow(m->norm1, x);
+    y = attention_of_first(m->attn, tsr_norm_narrow(m->norm1, first), y, bias);
+    x = tsr_reshape(first, TSR_SHAPE(tsr_tensor_size(x, 0), -1));
+    y = tsr_norm_residual(m->norm2, m->drop_path, x, y, m->gamma_1, place(rng, PATH_1, &own), &x);
+    y = tsr_mlp_forward(m->mlp, y, place(rng, MLP, &own));
+    return residual(m, x, y, m->gamma_2, place(rng, PATH_2, &own));
+}
+
+static tsr_tensor *block_of_rows(const tsr_transformer_block *m, tsr_tensor *x, tsr_tensor *bias,
+                                 const tsr_rng *rng, tsr_tensor *rows)
+{
+    tsr_rng own;
+    int64_t batch = tsr_tensor_size(x, 0);
+    tsr_tensor *samples = samples_of(rows, tsr_tensor_size(x, 1));
+    tsr_tensor *y = attention_of_rows(m->attn, tsr_norm_narrow(m->norm1, x), bias, rows);
+    y = tsr_module_widen(&m->module, y);
+    x = tsr_gather_rows(tsr_flatten(x, 0, 1), rows);
+    x = residual_of_rows(m, x, y, m->gamma_1, place(rng, PATH_1, &own), samples, batch);
+    y = tsr_mlp_forward(m->mlp, tsr_norm_narrow(m->norm2, x), place(rng, MLP, &own));
+    return residual_of_rows(m, x, y, m->gamma_2, place(rng, PATH_2, &own), samples, batch);
 }
 
 tsr_tensor *tsr_transformer_block_rows(const tsr_transformer_block *m, tsr_tensor *x,
                                        tsr_tensor *bias, const tsr_rng *rng, tsr_tensor *rows)
 {
     if (m == NULL || x == NULL) return NULL;
-    tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
-    int64_t batch = tsr_tensor_size(x, 0);
-    tsr_tensor *samples = NULL, *y = tsr_norm_narrow(m->norm1, x);
-    if (rows != NULL) {
-        samples = samples_of(rows, tsr_tensor_size(x, 1));
-        y = attention_of_rows(m->attn, y, bias, rows);
-        x = tsr_gather_rows(tsr_flatten(x, 0, 1), rows);
-    } else {
-        tsr_tensor *first = tsr_slice(x, 1, 0, 1, 1);
-        y = attention_of_first(m->attn, tsr_norm_narrow(m->norm1, first), y, bias);
-        x = tsr_reshape(first, TSR_SHAPE(batch, -1));
-    }
-    x = residual_of_rows(m, x, y, m->gamma_1, place(rng, PATH_1, &own), samples, batch);
-    y = tsr_mlp_forward(m->mlp, tsr_norm_narrow(m->norm2, x), place(rng, MLP, &own));
-    x = residual_of_rows(m, x, y, m->gamma_2, place(rng, PATH_2, &own), samples, batch);
+    x = rows != NULL ? block_of_rows(m, x, bias, rng, rows) : block_of_first(m, x, bias, rng);
     return tsr_module_leave(&scope, x);
 }
 

@@ -188,3 +188,20 @@ tsr_tensor *tsr_drop_path_forward(const tsr_drop_path_layer *m, tsr_tensor *x, c
     if (m == NULL) return NULL;
     return draws(&m->module, m->p, rng, &x) ? tsr_drop_path(x, m->p, *rng) : x;
 }
+
+tsr_tensor *tsr_norm_residual(const tsr_norm_layer *m, const tsr_drop_path_layer *drop_path,
+                              tsr_tensor *x, tsr_tensor *y, tsr_tensor *gamma, const tsr_rng *rng,
+                              tsr_tensor **sum)
+{
+    *sum = NULL;
+    if (m == NULL || drop_path == NULL) return NULL;
+    tsr_residual_norm_options o = {.eps = m->eps, .narrow = m->module.compute != m->module.dtype};
+    if (draws(&drop_path->module, drop_path->p, rng, &x)) {
+        o.p = drop_path->p;
+        o.rng = *rng;
+    }
+    tsr_scope scope = tsr_module_enter(&m->module);
+    tsr_tensor *norm = tsr_residual_layer_norm(x, y, gamma, m->weight, m->bias, &o, sum);
+    tsr_module_leave_many(&scope, TSR_TENSORS(norm, *sum));
+    return norm;
+}

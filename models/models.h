@@ -255,6 +255,10 @@ typedef struct tsr_drop_path_layer {
 TSR_API tsr_drop_path_layer *tsr_drop_path_new(double p, tsr_dtype dtype);
 TSR_API tsr_tensor *tsr_drop_path_forward(const tsr_drop_path_layer *m, tsr_tensor *x,
                                           const tsr_rng *rng);
+/* tsr_norm_narrow() of *sum = x + tsr_drop_path_forward(gamma y), in one pass; m is a layer norm, gamma [D] or NULL. */
+TSR_API tsr_tensor *tsr_norm_residual(const tsr_norm_layer *m, const tsr_drop_path_layer *drop_path,
+                                      tsr_tensor *x, tsr_tensor *y, tsr_tensor *gamma,
+                                      const tsr_rng *rng, tsr_tensor **sum);
 
 /* ------------------------------------------------------------------ transformer --------------- */
 
@@ -310,7 +314,7 @@ typedef struct tsr_attention {
 } tsr_attention;
 TSR_API tsr_attention *tsr_attention_new(int64_t dim, int64_t heads, bool qkv_bias,
                                          double attn_drop, double proj_drop, tsr_dtype dtype);
-/* x [..., T, D] -> [..., T, D]. bias, added to q k^T / sqrt(D / heads), stretches to [..., heads, T,
+/* x [..., T, D] -> [..., T, D], in the type that the module computes in. bias, added to q k^T / sqrt(D / heads), stretches to [..., heads, T,
  * T]; NULL: none. weights, if not NULL, receives softmax of the sum, [..., heads, T, T], before
  * dropout and without gradient. */
 TSR_API tsr_tensor *tsr_attention_forward(const tsr_attention *m, tsr_tensor *x, tsr_tensor *bias,

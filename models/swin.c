@@ -248,6 +248,7 @@ static tsr_tensor *attend(const tsr_swin *m, const tsr_attention *attention, str
         bias = tsr_add(bias, mask_of(m, rows, columns, w, shift));
     }
     x = tsr_attention_forward(attention, cut(x, w), bias, NULL, NULL);
+    x = tsr_module_widen(&attention->module, x);
     x = join(x, w, down, across);
     if (shift > 0) x = tsr_roll(tsr_roll(x, 1, shift), 2, shift);
     x = tsr_slice(tsr_slice(x, 1, 0, map.rows, 1), 2, 0, map.columns, 1);
@@ -256,15 +257,13 @@ static tsr_tensor *attend(const tsr_swin *m, const tsr_attention *attention, str
 
 /* ---- blocks and stages ---- */
 
-static tsr_tensor *drop(const tsr_transformer_block *b, tsr_tensor *x,
-                        const tsr_backbone_options *options, int64_t place)
+/* The random numbers of a place; NULL without any. */
+static const tsr_rng *place_of(const tsr_backbone_options *options, int64_t place, tsr_rng *own)
 {
-    tsr_rng rng = {0};
-    if (options != NULL) {
-        rng = options->rng;
-        rng.purpose += (uint32_t)place;
-    }
-    return tsr_drop_path_forward(b->drop_path, x, options != NULL ? &rng : NULL);
+    if (options == NULL) return NULL;
+    *own = options->rng;
+    own->purpose += (uint32_t)place;
+    return own;
 }
 
 /* Block j of stage s, the i-th of all. */
@@ -275,9 +274,12 @@ static tsr_tensor *block(const tsr_swin *m, int s, int64_t j, int64_t i, struct 
     tsr_scope scope = tsr_module_enter(&b->module);
     struct map normed = {tsr_norm_forward(b->norm1, map.x), map.rows, map.columns};
     tsr_tensor *y = attend(m, b->attn, normed, m->window[s], j % 2 == 1 ? m->shift[s] : 0);
-    tsr_tensor *x = tsr_add(map.x, drop(b, y, options, TSR_BLOCK_PLACES * i));
-    y = tsr_mlp_forward(b->mlp, tsr_norm_narrow(b->norm2, x), NULL);
-    x = tsr_add(x, drop(b, y, options, TSR_BLOCK_PLACES * i + 1));
+    tsr_rng own;
+    const tsr_rng *rng = place_of(options, TSR_BLOCK_PLACES * i, &own);
+    tsr_tensor *x, *normed2 = tsr_norm_residual(b->norm2, b->drop_path, map.x, y, NULL, rng, &x);
+    y = tsr_mlp_forward(b->mlp, normed2, NULL);
+    rng = place_of(options, TSR_BLOCK_PLACES * i + 1, &own);
+    x = tsr_add(x, tsr_drop_path_forward(b->drop_path, y, rng));
     return tsr_module_leave(&scope, x);
 }
 

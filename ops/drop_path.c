@@ -3,6 +3,7 @@
  * then divided by it: y = x / keep * floor(keep + u), u uniform in [0, 1) from tsr_rng_row(rng, row). A batch that is cut
  * in parts drops the same rows. y is linear in x, so dx is dy under the same function.
  */
+#include "ops/drop_path.h"
 #include "autograd/loop.h"
 #include "ops/elementwise.h"
 #include "ops/ops.h"
@@ -14,12 +15,6 @@ struct drop_path {
 };
 
 enum { PART = 16384 };
-
-static bool is_kept(const struct drop_path *s, int64_t row)
-{
-    tsr_rng rng = tsr_rng_row(s->rng, row);
-    return tsr_rng_uniform(&rng) + (1.0 - s->p) >= 1.0;
-}
 
 #define DROP(T, S, read, write)                                                                    \
     for (int64_t k = at; k < at + n; k++) {                                                        \
@@ -37,7 +32,7 @@ static void forward(tsr_tensor *y, tsr_tensor *x, const struct drop_path *s)
     TSR_PARALLEL_FOR(p, rows * parts, numel, {
         int64_t row = p / parts, first = p % parts * PART, at = row * width + first;
         int64_t n = width - first < PART ? width - first : PART;
-        bool kept = is_kept(s, row);
+        bool kept = tsr_drop_path__keeps(s->rng, s->p, row);
         if (dtype == TSR_DTYPE_F32) {
             DROP(float, float, TSR_ELEMENT_AS_IS, TSR_ELEMENT_AS_IS)
         } else if (dtype == TSR_DTYPE_F64) {

@@ -108,7 +108,8 @@ static tsr_tensor *input_gradient(tsr_tensor *h, tsr_tensor *x, tsr_tensor *stat
     TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
         size_t at = tsr_rows__offset(&r, c, dtype);
         k->layer_norm_backward(dxd + at, NULL, NULL, hd + at, xd + at, NULL,
-                               sd + (size_t)(c * r.chunk) * pair, tsr_rows__in_chunk(&r, c), r.d);
+                               sd + (size_t)(c * r.chunk) * pair, NULL, tsr_rows__in_chunk(&r, c),
+                               r.d);
     });
     return dx;
 }

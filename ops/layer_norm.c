@@ -122,8 +122,8 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
         size_t at = tsr_rows__offset(&r, c, dtype), row = (size_t)(c * r.d) * size;
         k->layer_norm_backward(dxd != NULL ? dxd + at : NULL, dwd != NULL ? dwd + row : NULL,
                                dbd != NULL ? dbd + row : NULL, gd + at, xd + at, wd,
-                               sd + (size_t)(c * r.chunk * 2) * size, tsr_rows__in_chunk(&r, c),
-                               r.d);
+                               sd + (size_t)(c * r.chunk * 2) * size, NULL,
+                               tsr_rows__in_chunk(&r, c), r.d);
     });
     grad_inputs[0] = dx;
     grad_inputs[1] = tsr_rows__combine(dw);

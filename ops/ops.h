@@ -177,6 +177,20 @@ TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, tsr_rng rng);
 /* The same for whole samples: x [B, ...], x / keep * floor(keep + u), u of tsr_rng_row(rng, row). timm's drop_path. */
 TSR_API tsr_tensor *tsr_drop_path(tsr_tensor *x, double p, tsr_rng rng);
 
+typedef struct tsr_residual_norm_options {
+    double eps; /* layer_norm's */
+    double p;   /* drop_path's, and its rng */
+    tsr_rng rng;
+    bool narrow; /* the norm in bf16; x is f32 */
+} tsr_residual_norm_options;
+/* A residual branch and the norm that reads it: *sum = x + tsr_drop_path(y gamma, p, rng); returns tsr_layer_norm(*sum, weight,
+ * bias, eps). x and y [B, ..., D], of one type or y bf16 with an f32 x; gamma, weight, bias [D], each may be NULL. NULL and *sum
+ * NULL on failure. Fused. */
+TSR_API tsr_tensor *tsr_residual_layer_norm(tsr_tensor *x, tsr_tensor *y, tsr_tensor *gamma,
+                                            tsr_tensor *weight, tsr_tensor *bias,
+                                            const tsr_residual_norm_options *options,
+                                            tsr_tensor **sum);
+
 /* Images: x [B, C, H, W]. */
 typedef struct tsr_conv_options {
     int64_t stride[2], padding[2], dilation[2]; /* (rows, columns); stride and dilation 0 mean 1 */

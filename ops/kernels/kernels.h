@@ -31,6 +31,13 @@ typedef struct tsr_kernels {
     /* y += x, n elements. */
     void (*add_to)(void *y, const void *x, int64_t n);
 
+    /* z = x + scale gamma y, and its transpose: dy = scale gamma g, and dgamma += sum_r scale y g. gamma [d] optional (ones); dy
+     * and dgamma optional. scale 0 takes y as 0, also where it is not finite. */
+    void (*add_scaled)(void *z, const void *x, const void *y, const void *gamma, double scale,
+                       int64_t rows, int64_t d);
+    void (*add_scaled_backward)(void *dy, void *dgamma, const void *g, const void *y,
+                                const void *gamma, double scale, int64_t rows, int64_t d);
+
     /* y = x Phi(x), or its tanh approximation; dx = g y'. n elements. */
     void (*gelu)(void *y, const void *x, int64_t n, bool tanh);
     void (*gelu_backward)(void *dx, const void *x, const void *g, int64_t n, bool tanh);
@@ -38,9 +45,10 @@ typedef struct tsr_kernels {
     /* stats [rows, 2]: mean and 1 / sqrt(variance + eps). w and b optional. */
     void (*layer_norm)(void *y, void *stats, const void *x, const void *w, const void *b,
                        int64_t rows, int64_t d, double eps);
-    /* dx optional; dw and db optional and added to. */
+    /* dx optional, with what else arrived at x, dz [rows, d], optional, added; dw and db optional and added to. */
     void (*layer_norm_backward)(void *dx, void *dw, void *db, const void *g, const void *x,
-                                const void *w, const void *stats, int64_t rows, int64_t d);
+                                const void *w, const void *stats, const void *dz, int64_t rows,
+                                int64_t d);
 
     /* stats [rows, 2]: the row's maximum m and s = sum e^(x - m). y = e^(x - m) / s, or x - m - log s. */
     void (*softmax)(void *y, void *stats, const void *x, int64_t rows, int64_t d, bool logarithm);

@@ -58,6 +58,42 @@ static void add_to(void *y_, const void *x_, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] += x[i];
 }
 
+static void add_scaled(void *z_, const void *x_, const void *y_, const void *gamma_, double scale_,
+                       int64_t rows, int64_t d)
+{
+    real *restrict z = z_;
+    const real *restrict x = x_, *restrict y = y_, *restrict gamma = gamma_;
+    const real scale = (real)scale_;
+    for (int64_t r = 0; r < rows; r++, z += d, x += d, y += d) {
+        if (scale == 0) {
+            for (int64_t j = 0; j < d; j++) z[j] = x[j];
+        } else if (gamma != NULL) {
+            for (int64_t j = 0; j < d; j++) z[j] = x[j] + scale * (y[j] * gamma[j]);
+        } else {
+            for (int64_t j = 0; j < d; j++) z[j] = x[j] + scale * y[j];
+        }
+    }
+}
+
+static void add_scaled_backward(void *dy_, void *dgamma_, const void *g_, const void *y_,
+                                const void *gamma_, double scale_, int64_t rows, int64_t d)
+{
+    real *restrict dy = dy_, *restrict dgamma = dgamma_;
+    const real *restrict g = g_, *restrict y = y_, *restrict gamma = gamma_;
+    const real scale = (real)scale_;
+    for (int64_t r = 0; r < rows; r++, g += d) {
+        if (dgamma != NULL && scale != 0) {
+            for (int64_t j = 0; j < d; j++) dgamma[j] += scale * (y[r * d + j] * g[j]);
+        }
+        if (dy == NULL) continue;
+        if (gamma != NULL) {
+            for (int64_t j = 0; j < d; j++) dy[r * d + j] = scale * (g[j] * gamma[j]);
+        } else {
+            for (int64_t j = 0; j < d; j++) dy[r * d + j] = scale * g[j];
+        }
+    }
+}
+
 /* ---- gelu ---- */
 
 /*
@@ -153,9 +189,10 @@ static void layer_norm(void *y_, void *stats_, const void *x_, const void *w_, c
     }
 }
 
-/* One row: the sums of wg and wg xhat; then dx. w NULL stands for ones. */
+/* One row: the sums of wg and wg xhat; then dx, dz added. w NULL stands for ones, dz for zeros. */
 static inline void layer_norm_row(real *restrict dx, const real *restrict g, const real *restrict x,
-                                  const real *restrict w, real mean, real scale, int64_t d)
+                                  const real *restrict w, const real *restrict dz, real mean,
+                                  real scale, int64_t d)
 {
     real a = 0, b = 0;
     if (w != NULL) {
@@ -174,23 +211,31 @@ static inline void layer_norm_row(real *restrict dx, const real *restrict g, con
     }
     a /= (real)d;
     b /= (real)d;
-    if (w != NULL) {
+    if (w != NULL && dz != NULL) {
+        for (int64_t j = 0; j < d; j++) {
+            dx[j] = dz[j] + scale * (w[j] * g[j] - a - (x[j] - mean) * scale * b);
+        }
+    } else if (w != NULL) {
         for (int64_t j = 0; j < d; j++) {
             dx[j] = scale * (w[j] * g[j] - a - (x[j] - mean) * scale * b);
         }
     } else {
         for (int64_t j = 0; j < d; j++) dx[j] = scale * (g[j] - a - (x[j] - mean) * scale * b);
+        for (int64_t j = 0; dz != NULL && j < d; j++) dx[j] += dz[j];
     }
 }
 
 static void layer_norm_backward(void *dx_, void *dw_, void *db_, const void *g_, const void *x_,
-                                const void *w_, const void *stats_, int64_t rows, int64_t d)
+                                const void *w_, const void *stats_, const void *dz_, int64_t rows,
+                                int64_t d)
 {
     real *restrict dx = dx_, *restrict dw = dw_, *restrict db = db_;
-    const real *restrict g = g_, *restrict x = x_, *restrict stats = stats_;
+    const real *restrict g = g_, *restrict x = x_, *restrict stats = stats_, *restrict dz = dz_;
     for (int64_t r = 0; r < rows; r++, x += d, g += d) {
         const real mean = stats[2 * r], scale = stats[2 * r + 1];
-        if (dx != NULL) layer_norm_row(dx + r * d, g, x, w_, mean, scale, d);
+        if (dx != NULL) {
+            layer_norm_row(dx + r * d, g, x, w_, dz != NULL ? dz + r * d : NULL, mean, scale, d);
+        }
         if (dw != NULL && db != NULL) {
             for (int64_t j = 0; j < d; j++) {
                 dw[j] += g[j] * ((x[j] - mean) * scale);
@@ -707,6 +752,8 @@ const tsr_kernels TSR_KERNELS = {
     .fill_rows = fill_rows,
     .column_sums = column_sums,
     .add_to = add_to,
+    .add_scaled = add_scaled,
+    .add_scaled_backward = add_scaled_backward,
     .gelu = gelu,
     .gelu_backward = gelu_backward,
     .layer_norm = layer_norm,

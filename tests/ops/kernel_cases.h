@@ -33,16 +33,24 @@ typedef struct kernel_case {
 KERNEL(fill_rows, k->fill_rows(a->y, a->b, a->rows, a->d))
 KERNEL(column_sums, k->column_sums(a->sums, a->x, a->rows, a->d))
 KERNEL(add_to, k->add_to(a->y, a->g, a->rows * a->d))
+KERNEL(add_scaled, k->add_scaled(a->y, a->x, a->g, a->w, 1.25, a->rows, a->d))
+KERNEL(add_scaled_plain, k->add_scaled(a->y, a->x, a->g, NULL, 1.25, a->rows, a->d))
+KERNEL(add_scaled_backward,
+       k->add_scaled_backward(a->y, a->sums, a->g, a->x, a->w, 1.25, a->rows, a->d))
+KERNEL(add_scaled_plain_backward,
+       k->add_scaled_backward(a->y, NULL, a->g, NULL, NULL, 1.25, a->rows, a->d))
 KERNEL(gelu, k->gelu(a->y, a->x, a->rows * a->d, false))
 KERNEL(gelu_tanh, k->gelu(a->y, a->x, a->rows * a->d, true))
 KERNEL(gelu_backward, k->gelu_backward(a->y, a->x, a->g, a->rows * a->d, false))
 KERNEL(gelu_tanh_backward, k->gelu_backward(a->y, a->x, a->g, a->rows * a->d, true))
 KERNEL(layer_norm, k->layer_norm(a->y, a->stats, a->x, a->w, a->b, a->rows, a->d, 1e-6))
 KERNEL(layer_norm_plain, k->layer_norm(a->y, a->stats, a->x, NULL, NULL, a->rows, a->d, 1e-6))
-KERNEL(layer_norm_backward,
-       k->layer_norm_backward(a->y, a->sums, a->more, a->g, a->x, a->w, a->stats, a->rows, a->d))
+KERNEL(layer_norm_backward, k->layer_norm_backward(a->y, a->sums, a->more, a->g, a->x, a->w,
+                                                   a->stats, NULL, a->rows, a->d))
+KERNEL(layer_norm_residual_backward, k->layer_norm_backward(a->y, a->sums, a->more, a->g, a->x,
+                                                            a->w, a->stats, a->t, a->rows, a->d))
 KERNEL(layer_norm_plain_backward,
-       k->layer_norm_backward(a->y, NULL, NULL, a->g, a->x, NULL, a->stats, a->rows, a->d))
+       k->layer_norm_backward(a->y, NULL, NULL, a->g, a->x, NULL, a->stats, a->t, a->rows, a->d))
 KERNEL(softmax, k->softmax(a->y, a->stats, a->x, a->rows, a->d, false))
 KERNEL(log_softmax, k->softmax(a->y, a->stats, a->x, a->rows, a->d, true))
 KERNEL(softmax_backward, k->softmax_backward(a->y, a->g, a->x, a->stats, a->rows, a->d, false))
@@ -92,6 +100,10 @@ static const kernel_case kernel_cases[] = {
     {"fill_rows", NULL, case_fill_rows, 1},
     {"column_sums", NULL, case_column_sums, 1},
     {"add_to", NULL, case_add_to, 3},
+    {"add_scaled", NULL, case_add_scaled, 3},
+    {"add_scaled, no gamma", NULL, case_add_scaled_plain, 3},
+    {"add_scaled_backward", NULL, case_add_scaled_backward, 3},
+    {"add_scaled_backward, no gamma", NULL, case_add_scaled_plain_backward, 2},
     {"gelu", NULL, case_gelu, 2},
     {"gelu tanh", NULL, case_gelu_tanh, 2},
     {"gelu_backward", NULL, case_gelu_backward, 3},
@@ -99,6 +111,7 @@ static const kernel_case kernel_cases[] = {
     {"layer_norm", NULL, case_layer_norm, 2},
     {"layer_norm, no weight", NULL, case_layer_norm_plain, 2},
     {"layer_norm_backward", case_layer_norm, case_layer_norm_backward, 3},
+    {"layer_norm_backward, residual", case_layer_norm, case_layer_norm_residual_backward, 4},
     {"layer_norm_backward, no weight", case_layer_norm, case_layer_norm_plain_backward, 3},
     {"softmax", NULL, case_softmax, 2},
     {"softmax log", NULL, case_log_softmax, 2},

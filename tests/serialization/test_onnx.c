@@ -56,6 +56,7 @@ static const char *refusal(const char *op)
         {"dropout", "it is random"},
         {"fold", "neither a translation nor a definition"},
         {"one_hot", "neither a translation nor a definition"}, /* of integers */
+        {"residual_layer_norm", "it is random"},               /* with p above 0 */
         {"scaled_dot_product_attention", "it is random"},      /* with dropout */
         {"scatter_add", "neither a translation nor a definition"},
         {"scatter_rows", "neither a translation nor a definition"},
