@@ -664,8 +664,9 @@ typedef struct tsr_multi_crop_options {
 } tsr_multi_crop_options;
 
 typedef struct tsr_multi_crop_output {
-    tsr_tensor *cls;   /* [sum of the crops' batches, K], in the order of the crops */
-    tsr_tensor *patch; /* [B1, N, P], or with rows [R, P]; NULL unless asked for */
+    tsr_tensor *cls;      /* [sum of the crops' batches, K], in the order of the crops */
+    tsr_tensor *patch;    /* [B1, N, P], or with rows [R, P]; NULL unless asked for */
+    tsr_tensor *features; /* the class features that cls is of, [sum of the batches, D] */
 } tsr_multi_crop_output;
 
 /*

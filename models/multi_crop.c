@@ -117,6 +117,7 @@ tsr_multi_crop_output tsr_multi_crop_forward(const tsr_multi_crop *m, tsr_tensor
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *patches = NULL, *x = backbone_forward(m, crops, &o, parts, &patches);
     tsr_free(parts);
+    out.features = x;
     if (!o.patches) {
         out.cls = tsr_head_class_logits(m->head, tsr_head_project(m->head, x));
     } else {
@@ -134,6 +135,6 @@ tsr_multi_crop_output tsr_multi_crop_forward(const tsr_multi_crop *m, tsr_tensor
         if (out.patch == NULL) out.cls = NULL;
     }
     if (out.cls == NULL) out = (tsr_multi_crop_output){0};
-    tsr_scope_close(&scope, TSR_TENSORS(out.cls, out.patch));
+    tsr_scope_close(&scope, TSR_TENSORS(out.cls, out.patch, out.features));
     return out;
 }

@@ -215,8 +215,9 @@ static tsr_multi_crop_output answer_with_means(const struct ibot *ibot, tsr_step
 {
     const tsr_head *head = ibot->teacher->head;
     tsr_multi_crop_output out = {0};
-    out.tokens = tsr_backbone_forward(ibot->teacher->backbone, images, NULL);
-    tsr_tensor *z = tsr_head_project(head, out.tokens);
+    tsr_tensor *tokens = tsr_backbone_forward(ibot->teacher->backbone, images, NULL);
+    tsr_tensor *z = tsr_head_project(head, tokens);
+    out.features = tsr_tokens_class(tokens);
     tsr_head_weights w = tsr_head_weights_make(head);
     out.cls = tsr_linear(tsr_tokens_class(z), w.cls, NULL);
     tsr_tensor *z_patch = tsr_flatten(tsr_tokens_patches(z), 0, 1);
@@ -248,7 +249,7 @@ static void ask_teacher(const struct ibot *ibot, tsr_step *step, tsr_tensor *ima
                                           tsr_schedule_warmup_at(&ibot->teacher_patch_temp, epoch));
     }
     tsr_monitor *monitor = tsr_step_monitor(step);
-    if (monitor != NULL) tsr_monitor_features(monitor, tsr_tokens_class(teacher.tokens));
+    if (monitor != NULL) tsr_monitor_features(monitor, teacher.features);
     tsr_scope_close(&scope, TSR_TENSORS(cls->logits, cls->center, patch->logits, patch->center));
     tsr_recording_set(was);
 }

@@ -166,6 +166,8 @@ static void test_multi_crop__equals_each_crop_alone(void **state)
         tsr_tensor *tokens = tsr_backbone_forward(m->backbone, crops[i], &alone), *cls, *patch;
         tsr_head_forward(m->head, tokens, &cls, &patch);
         assert_close(tsr_slice(out.cls, 0, 3 * i, 3 * i + 3, 1), cls, 1e-12);
+        assert_close(tsr_slice(out.features, 0, 3 * i, 3 * i + 3, 1), tsr_tokens_class(tokens),
+                     1e-12);
         if (i >= 2) continue;
         assert_close(tsr_slice(out.patch, 0, 3 * i, 3 * i + 3, 1), patch, 1e-12);
     }
@@ -191,6 +193,7 @@ static void test_multi_crop__projects_only_the_rows_asked_for(void **state)
     some = tsr_multi_crop_forward(m, (tsr_tensors){crops, 3}, &options);
     assert_null(some.cls);
     assert_null(some.patch);
+    assert_null(some.features);
     assert_failed(TSR_STATUS_ARGUMENT, "rows[0] is 96, expected 0 to 95");
     tsr_module_free(&m);
 }
