@@ -366,7 +366,7 @@ static void cross_entropy_soft(void *loss_, void *stats_, const void *x_, const 
 #pragma omp simd reduction(+ : sum, total, product)
         for (int64_t j = 0; j < d; j++) {
             const real u = scale * (x[j] - m);
-            sum += exponential(u);
+            sum += exponential_nonpositive(u);
             total += t[j];
             product += t[j] * u;
         }
@@ -410,7 +410,7 @@ static void centered_softmax(void *y_, void *stats_, const void *x_, const void 
         for (int64_t j = 0; j < d; j++) m = x[j] - c[j] > m ? x[j] - c[j] : m;
 #pragma omp simd reduction(+ : s)
         for (int64_t j = 0; j < d; j++) {
-            const real e = exponential(scale * (x[j] - c[j] - m));
+            const real e = exponential_nonpositive(scale * (x[j] - c[j] - m));
             y[j] = e;
             s += e;
         }
@@ -431,10 +431,12 @@ static void centered_softmax_again(void *y_, const void *x_, const void *c_, con
         const real m = stats[2 * r], inverse = 1 / stats[2 * r + 1];
         if (add) {
             for (int64_t j = 0; j < d; j++) {
-                y[j] += exponential(scale * (x[j] - c[j] - m)) * inverse;
+                y[j] += exponential_nonpositive(scale * (x[j] - c[j] - m)) * inverse;
             }
         } else {
-            for (int64_t j = 0; j < d; j++) y[j] = exponential(scale * (x[j] - c[j] - m)) * inverse;
+            for (int64_t j = 0; j < d; j++) {
+                y[j] = exponential_nonpositive(scale * (x[j] - c[j] - m)) * inverse;
+            }
         }
     }
 }
