@@ -166,6 +166,9 @@ static tsr_status read_entry(const tsr_pth *f, uint64_t index, uint64_t begin, v
         status = fail_zip(f, zip_file_get_error(z));
     }
     zip_fclose(z);
+    /* The archive reads through a duplicate of this descriptor, which shares its position. */
+    off_t end = f->source.fd >= 0 ? lseek(f->source.fd, 0, SEEK_CUR) : -1;
+    if (end >= 0) tsr_source__read_ahead(&f->source, (uint64_t)end, bytes);
     return status;
 }
 

@@ -48,6 +48,14 @@ void tsr_source__close(tsr_source *source)
     *source = (tsr_source){.fd = -1};
 }
 
+void tsr_source__read_ahead(const tsr_source *source, uint64_t offset, size_t after)
+{
+    enum { LARGE = 1 << 20, STEP = 128 << 10, STEPS = 128 }; /* the system may cut longer steps */
+    for (int i = 0; source->fd >= 0 && after >= LARGE && i < STEPS; i++) {
+        posix_fadvise(source->fd, (off_t)offset + (off_t)i * STEP, STEP, POSIX_FADV_WILLNEED);
+    }
+}
+
 tsr_status tsr_source__read(const tsr_source *source, const char *reader, uint64_t offset,
                             void *buffer, size_t bytes)
 {
@@ -62,6 +70,7 @@ tsr_status tsr_source__read(const tsr_source *source, const char *reader, uint64
         return TSR_STATUS_OK;
     }
     uint8_t *to = buffer;
+    size_t all = bytes;
     while (bytes > 0) {
         size_t part = bytes < (1u << 30) ? bytes : (1u << 30);
         ssize_t got = pread(source->fd, to, part, (off_t)offset);
@@ -79,6 +88,7 @@ tsr_status tsr_source__read(const tsr_source *source, const char *reader, uint64
         offset += (uint64_t)got;
         bytes -= (size_t)got;
     }
+    tsr_source__read_ahead(source, offset, all);
     return TSR_STATUS_OK;
 }
 

@@ -24,6 +24,9 @@ void tsr_source__close(tsr_source *source);
 /* Copies bytes from offset; both must lie inside size. */
 tsr_status tsr_source__read(const tsr_source *source, const char *reader, uint64_t offset,
                             void *buffer, size_t bytes);
+/* After a large read of so many bytes, which tensors like it may follow: a wish that the disk reads the 16 MiB from offset on
+ * while the caller does something else. tsr_source__read() does it itself. */
+void tsr_source__read_ahead(const tsr_source *source, uint64_t offset, size_t after);
 
 /* What the first bytes look like, in words that fit after "it looks like": "a JPEG picture". NULL: no idea. */
 const char *tsr_source__looks_like(const tsr_source *source);
