@@ -370,6 +370,7 @@ class Side:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def run(self, counts=True):
+        time.sleep(0.2)  # threads of the other side may spin for a while
         before = self.used() if self.processor_time else 0.0
         self.process.stdin.write("\n")
         self.process.stdin.flush()
