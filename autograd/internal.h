@@ -84,8 +84,7 @@ struct tsr_node {
     int n_inputs, n_outputs, n_saved, n_kept; /* kept: inputs of a fused op, else 0 */
     int32_t *input_slots, *output_slots;      /* -1: needs no gradient */
     tsr_tensor **kept, **saved;
-    tsr_node **
-        makers; /* for each of kept: NULL, or the node whose op computes it again (kept is NULL but in backward) */
+    tsr_node **makers;    /* of kept: who computes it again; kept is NULL then, but in backward */
     uint64_t *versions;   /* of kept, then of saved, when they were recorded */
     const tsr_walk *walk; /* the one that is calling backward */
 };
