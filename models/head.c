@@ -79,7 +79,7 @@ tsr_tensor *tsr_head_project(const tsr_head *m, tsr_tensor *x)
         x = tsr_linear_forward(m->mlp[i], x);
         if (i == m->config.layers - 1) break;
         if (m->norm != NULL) {
-            x = tsr_module_narrow(base, tsr_norm_forward(m->norm, tsr_module_widen(base, x)));
+            x = tsr_norm_narrow(m->norm, tsr_module_widen(base, x));
         }
         x = tsr_gelu(x, false);
     }

@@ -2,7 +2,7 @@
 # What the presets "quickstart" of all recipes are worth on Fashion-MNIST: docs/performance.md has the table.
 #     sh tests/bench/presets.sh PROGRAM OUT          trains and measures; what OUT has already is skipped
 #     sh tests/bench/presets.sh table OUT            prints OUT/results.tsv as Markdown: mean and standard deviation of the seeds
-# PROGRAM is tessera. Two processes of one thread each; about 35 minutes a seed on two cores. From the environment: SEEDS ("0 1 2"),
+# PROGRAM is tessera. Two processes of one thread each; less than half an hour a seed on two cores. From the environment: SEEDS ("0 1 2"),
 # METHODS (below), JOBS (2), DATA, and SMALL=1, which tries all of it in a few minutes for no sensible number.
 set -eu
 
