@@ -1,5 +1,5 @@
 /*
- * All calls to BLIS. What it takes care of:
+ * Products of f32 and f64: the fastest way for each shape, and all calls to BLIS. What it takes care of:
  * - BLIS 0.9 reads the CPU's brand string and picks AVX2 kernels on some CPUs with AVX-512, or generic ones on CPUs
  *   younger than itself. It is told the architecture before its first call, also where the user's environment says
  *   something else (0.9 takes a number there; a name is read as 0, which dies on CPUs without AVX-512).
@@ -7,7 +7,9 @@
  *   will give.
  */
 #include "ops/gemm.h"
-#include "ops/kernels/cpu.h"
+#include "autograd/loop.h"
+#include "ops/kernels/kernels.h"
+#include "ops/kernels/product.h"
 
 #include <blis.h>
 #include <omp.h>
@@ -56,12 +58,53 @@ int tsr__gemm_threads(double flops)
     return omp_get_dynamic() ? 1 : n;
 }
 
+enum {
+    LEAST = 32,        /* rows, columns and summands; with fewer BLIS packs nothing and is faster */
+    LARGE = 100000000, /* multiplications, from which on packing costs next to nothing */
+    FILLED_ROWS = 32,  /* of C, that a thread starts from the bias at a time */
+};
+
+/* By our own kernel where there is one that takes such operands, and packing pays; else false, with nothing done. */
+static bool packed(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+                   double beta, const void *bias, tsr_matrix c)
+{
+    const tsr_product_kernel *kernel =
+        dtype == TSR_DTYPE_F32 ? tsr_product_kernel__get(dtype) : NULL;
+    if (kernel == NULL || m < LEAST || n < LEAST || k < LEAST || c.column != 1) return false;
+    if ((a.row != 1 && a.column != 1) || (b.row != 1 && b.column != 1)) return false;
+    if (beta != 0.0 && beta != 1.0) return false;
+    tsr_product result = {c.data, c.row, dtype, beta != 0.0, bias};
+    tsr__gemm_packed(kernel, m, n, k, (tsr_factor){a.data, a.row, a.column, dtype},
+                     (tsr_factor){b.data, b.row, b.column, dtype}, result);
+    return true;
+}
+
+void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+                    const void *bias, tsr_matrix c)
+{
+    if (m == 0 || n == 0) return;
+    if (m * n * k >= LARGE && packed(dtype, m, n, k, a, b, 0.0, bias, c)) {
+        tsr__gemm_add_count(m * n * k);
+        return;
+    }
+    const tsr_kernels *kernels = tsr_kernels__get(dtype);
+    int64_t row = c.row * (int64_t)tsr_dtype_size(dtype);
+    TSR_PARALLEL_FOR(piece, tsr__gemm_pieces(m, FILLED_ROWS), m * n, {
+        int64_t first = piece * FILLED_ROWS;
+        kernels->fill_rows((char *)c.data + first * row, bias,
+                           tsr__gemm_lesser(FILLED_ROWS, m - first), n);
+    });
+    tsr__gemm(dtype, m, n, k, a, b, 1.0, c);
+}
+
 void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                double beta, tsr_matrix c)
 {
     if (m == 0 || n == 0) return;
     tsr__gemm_add_count(m * n * k);
+    if (m * n * k >= LARGE && packed(dtype, m, n, k, a, b, beta, NULL, c)) return;
     if (tsr__gemm_small(dtype, m, n, k, a, b, beta, c)) return;
+    if (packed(dtype, m, n, k, a, b, beta, NULL, c)) return;
     pthread_once(&once, start);
     rntm_t runtime;
     bli_rntm_init(&runtime);

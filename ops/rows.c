@@ -130,18 +130,6 @@ bool tsr_rows__factor(tsr_tensor *x, tsr_factor *out)
     return true;
 }
 
-static void fill_with(tsr_tensor *y, tsr_tensor *v, int64_t n, int64_t d)
-{
-    tsr_dtype dtype = tsr_tensor_dtype(y);
-    tsr_rows r = tsr_rows__of(TSR_SHAPE(n, d));
-    const tsr_kernels *k = tsr_kernels__get(dtype);
-    char *yd = tsr_tensor_data_mut(y);
-    const void *vd = tsr_tensor_data(v);
-    TSR_PARALLEL_FOR(c, r.chunks, r.rows * r.d, {
-        k->fill_rows(yd + tsr_rows__offset(&r, c, dtype), vd, tsr_rows__in_chunk(&r, c), r.d);
-    });
-}
-
 bool tsr_rows__product(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b,
                        tsr_tensor *bias, tsr_tensor *c)
 {
@@ -150,11 +138,13 @@ bool tsr_rows__product(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_fac
         tsr_product result = {data, n, tsr_tensor_dtype(c), false, tsr_tensor_data(bias)};
         return tsr__gemm_bf16(m, n, k, a, b, result);
     }
-    /* Starting from the bias saves a pass. */
-    if (bias != NULL) fill_with(c, bias, m, n);
-    tsr__gemm(dtype, m, n, k, (tsr_matrix){(void *)a.data, a.row, a.column},
-              (tsr_matrix){(void *)b.data, b.row, b.column}, bias != NULL ? 1.0 : 0.0,
-              (tsr_matrix){data, n, 1});
+    tsr_matrix ma = {(void *)a.data, a.row, a.column}, mb = {(void *)b.data, b.row, b.column};
+    tsr_matrix mc = {data, n, 1};
+    if (bias != NULL) {
+        tsr__gemm_bias(dtype, m, n, k, ma, mb, tsr_tensor_data(bias), mc);
+    } else {
+        tsr__gemm(dtype, m, n, k, ma, mb, 0.0, mc);
+    }
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* Which table of kernels. */
 #include "ops/kernels/kernels.h"
 #include "ops/kernels/bf16.h"
+#include "ops/kernels/product.h"
 
 #include <assert.h>
 
@@ -39,7 +40,6 @@ extern const tsr_bf16_kernels tsr_bf16_kernels__portable;
 #if defined(__x86_64__)
 extern const tsr_bf16_kernels tsr_bf16_kernels__avx2, tsr_bf16_kernels__avx512,
     tsr_bf16_kernels__avx512bf16;
-extern const tsr_bf16_product tsr_bf16_product__avx512bf16, tsr_bf16_product__amx;
 #endif
 
 static const tsr_bf16_kernels *const bf16_tables[TSR_CPU_COUNT] = {
@@ -49,13 +49,6 @@ static const tsr_bf16_kernels *const bf16_tables[TSR_CPU_COUNT] = {
     [TSR_CPU_AVX512] = &tsr_bf16_kernels__avx512,
     [TSR_CPU_AVX512BF16] = &tsr_bf16_kernels__avx512bf16,
     [TSR_CPU_AMX] = &tsr_bf16_kernels__avx512bf16,
-#endif
-};
-
-static const tsr_bf16_product *const products[TSR_CPU_COUNT] = {
-#if defined(__x86_64__)
-    [TSR_CPU_AVX512BF16] = &tsr_bf16_product__avx512bf16,
-    [TSR_CPU_AMX] = &tsr_bf16_product__amx,
 #endif
 };
 
@@ -69,12 +62,28 @@ const tsr_bf16_kernels *tsr_bf16_kernels__get(void)
     return tsr_bf16_kernels__at(tsr_cpu__level());
 }
 
-const tsr_bf16_product *tsr_bf16_product__at(tsr_cpu level)
+/* ---- products ---- */
+
+#if defined(__x86_64__)
+extern const tsr_product_kernel tsr_product_kernel__avx512, tsr_product_kernel__avx512bf16,
+    tsr_product_kernel__amx;
+#endif
+
+static const tsr_product_kernel *const products[TSR_CPU_COUNT][2] = {
+#if defined(__x86_64__)
+    [TSR_CPU_AVX512] = {&tsr_product_kernel__avx512, NULL},
+    [TSR_CPU_AVX512BF16] = {&tsr_product_kernel__avx512, &tsr_product_kernel__avx512bf16},
+    [TSR_CPU_AMX] = {&tsr_product_kernel__avx512, &tsr_product_kernel__amx},
+#endif
+};
+
+const tsr_product_kernel *tsr_product_kernel__at(tsr_cpu level, tsr_dtype dtype)
 {
-    return products[level];
+    assert(dtype == TSR_DTYPE_F32 || dtype == TSR_DTYPE_BF16);
+    return products[level][dtype == TSR_DTYPE_BF16];
 }
 
-const tsr_bf16_product *tsr_bf16_product__get(void)
+const tsr_product_kernel *tsr_product_kernel__get(tsr_dtype dtype)
 {
-    return tsr_bf16_product__at(tsr_cpu__level());
+    return tsr_product_kernel__at(tsr_cpu__level(), dtype);
 }

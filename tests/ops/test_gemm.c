@@ -1,23 +1,28 @@
 /*
- * Products of bf16 numbers: against sums in f64, at the level in use; the test runs once for each level. The kernel for AMX is
- * tested on any CPU with AVX512-BF16 (for packing), compiled against a model of its instructions.
+ * Products of f32, f64 and bf16 numbers: against sums in f64, at the level in use; the test runs once for each level. The kernel
+ * for AMX is tested on any CPU with AVX512-BF16 (for packing), compiled against a model of its instructions.
  */
 #include "tests/test.h"
 
 #include "ops/gemm.h"
 #include "ops/kernels/bf16.h"
+#include "ops/kernels/product.h"
 
 #include <math.h>
 #include <stdlib.h>
+
+#define BF16 TSR_DTYPE_BF16
+#define F32  TSR_DTYPE_F32
+#define F64  TSR_DTYPE_F64
 
 struct shape {
     int64_t m, n, k;
 };
 
 static const struct shape shapes[] = {
-    {1, 1, 1},      {1, 1, 0},      {3, 5, 2},    {12, 32, 32},   {13, 33, 31},
-    {11, 64, 65},   {24, 31, 96},   {100, 17, 7}, {197, 64, 197}, {197, 197, 64},
-    {50, 96, 1500}, {97, 40, 2048}, {2, 300, 40}, {500, 3, 33},   {700, 130, 160},
+    {1, 1, 1},    {1, 1, 0},    {3, 5, 2},       {12, 32, 32},    {13, 33, 31},   {11, 64, 65},
+    {24, 31, 96}, {100, 17, 7}, {197, 64, 197},  {197, 197, 64},  {50, 96, 1500}, {97, 40, 2048},
+    {2, 300, 40}, {500, 3, 33}, {700, 130, 160}, {600, 420, 410},
 };
 
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
@@ -25,7 +30,7 @@ enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 static tsr_tensor *random_matrix(tsr_dtype dtype, int64_t rows, int64_t columns, uint32_t seed,
                                  bool integers)
 {
-    tsr_tensor *t = tsr_empty(TSR_DTYPE_F32, TSR_SHAPE(rows, columns));
+    tsr_tensor *t = tsr_empty(F32, TSR_SHAPE(rows, columns));
     tsr_fill_uniform(t, tsr_rng_make(3, 0, seed, 0), -1.0, 1.0);
     float *x = tsr_tensor_data_mut(t);
     for (int64_t i = 0; integers && i < rows * columns; i++) x[i] = rintf(x[i] * 4.0f);
@@ -40,11 +45,10 @@ static tsr_factor factor(tsr_tensor *t, bool transposed)
                         tsr_tensor_dtype(t)};
 }
 
-/* What the product sees of a matrix. */
-static const double *seen(tsr_tensor *t)
+/* What a product of this type sees of a matrix. */
+static const double *seen(tsr_tensor *t, tsr_dtype dtype)
 {
-    return tsr_tensor_data(
-        tsr_tensor_converted(tsr_tensor_converted(t, TSR_DTYPE_BF16), TSR_DTYPE_F64));
+    return tsr_tensor_data(tsr_tensor_converted(tsr_tensor_converted(t, dtype), F64));
 }
 
 static double rounded(double x)
@@ -52,31 +56,54 @@ static double rounded(double x)
     return (double)tsr_bf16_to_f32(tsr_bf16_from_f32((float)x));
 }
 
+/* How a product is made. */
+enum way {
+    BF16_BY_KERNEL, /* NULL: by f32 products */
+    F32_BY_KERNEL,
+    ANY_WAY, /* tsr__gemm, which chooses; without bias */
+};
+
 struct variant {
     bool ta, tb;
     tsr_dtype a, b, c;
     bool add, bias, integers;
 };
 
-static void check(const tsr_bf16_product *kernels, const struct shape *s, const struct variant *v,
-                  int threads)
+static void multiply(enum way way, const tsr_product_kernel *kernel, const struct shape *s,
+                     tsr_factor a, tsr_factor b, tsr_product c)
+{
+    if (way == ANY_WAY) {
+        tsr__gemm(c.dtype, s->m, s->n, s->k, (tsr_matrix){(void *)a.data, a.row, a.column},
+                  (tsr_matrix){(void *)b.data, b.row, b.column}, c.add ? 1.0 : 0.0,
+                  (tsr_matrix){c.data, c.row, 1});
+    } else if (way == F32_BY_KERNEL) {
+        assert_true(tsr__gemm_packed(kernel, s->m, s->n, s->k, a, b, c));
+    } else {
+        assert_true(tsr__gemm_bf16_by(kernel, s->m, s->n, s->k, a, b, c));
+    }
+}
+
+static void check(enum way way, const tsr_product_kernel *kernels, const struct shape *s,
+                  const struct variant *v, int threads)
 {
     tsr_scope scope = tsr_scope_open();
     int before = tsr_threads();
     tsr_threads_set(threads);
     tsr_tensor *a = random_matrix(v->a, v->ta ? s->k : s->m, v->ta ? s->m : s->k, 1, v->integers);
     tsr_tensor *b = random_matrix(v->b, v->tb ? s->n : s->k, v->tb ? s->k : s->n, 2, v->integers);
-    tsr_tensor *bias = random_matrix(TSR_DTYPE_F32, 1, s->n, 3, v->integers);
+    tsr_tensor *bias = random_matrix(F32, 1, s->n, 3, v->integers);
     /* The result has one column more, which must not change. */
     tsr_tensor *c = random_matrix(v->c, s->m, s->n + 1, 4, v->integers);
-    tsr_tensor *old = tsr_tensor_converted(c, TSR_DTYPE_F64);
+    tsr_tensor *old =
+        tsr_tensor_converted(random_matrix(v->c, s->m, s->n + 1, 4, v->integers), F64);
     tsr_factor fa = factor(a, v->ta), fb = factor(b, v->tb);
     tsr_product product = {tsr_tensor_data_mut(c), s->n + 1, v->c, v->add,
                            v->bias ? tsr_tensor_data(bias) : NULL};
-    const double *da = seen(a), *db = seen(b);
+    tsr_dtype dtype = way == BF16_BY_KERNEL ? BF16 : v->a;
+    const double *da = seen(a, dtype), *db = seen(b, dtype);
     int64_t counted = tsr__gemm_count();
-    assert_true(tsr__gemm_bf16_by(kernels, s->m, s->n, s->k, fa, fb, product));
-    assert_int_equal(tsr__gemm_count() - counted, s->m * s->n * s->k);
+    multiply(way, kernels, s, fa, fb, product);
+    if (way != F32_BY_KERNEL) assert_int_equal(tsr__gemm_count() - counted, s->m * s->n * s->k);
     assert_ok();
     for (int64_t i = 0; i < s->m; i++) {
         for (int64_t j = 0; j <= s->n; j++) {
@@ -91,10 +118,10 @@ static void check(const tsr_bf16_product *kernels, const struct shape *s, const 
                     size += fabs(x);
                 }
                 want = v->add ? want + sum : sum;
-                if (v->c == TSR_DTYPE_BF16) want = v->integers ? rounded(want) : want;
+                if (v->c == BF16) want = v->integers ? rounded(want) : want;
             }
-            double tolerance = 2e-6 * size;
-            if (v->c == TSR_DTYPE_BF16) tolerance += fabs(want) / 256.0;
+            double tolerance = (v->c == F64 ? 1e-15 : 2e-6) * size;
+            if (v->c == BF16) tolerance += fabs(want) / 256.0;
             if (v->integers || j == s->n) tolerance = 0.0;
             if (!(fabs(got - want) <= tolerance)) {
                 fail_msg("%lld x %lld x %lld: element %lld, %lld is %.9g, expected %.9g",
@@ -107,10 +134,7 @@ static void check(const tsr_bf16_product *kernels, const struct shape *s, const 
     tsr_scope_close(&scope, TSR_NO_TENSORS);
 }
 
-#define BF16 TSR_DTYPE_BF16
-#define F32  TSR_DTYPE_F32
-
-static const struct variant variants[] = {
+static const struct variant bf16_variants[] = {
     {false, false, BF16, BF16, BF16},
     {false, true, BF16, BF16, F32},
     {true, false, BF16, BF16, F32, .add = true},
@@ -121,13 +145,30 @@ static const struct variant variants[] = {
     {false, true, F32, F32, F32},
 };
 
-static void check_all(const tsr_bf16_product *kernels, bool integers)
+static const struct variant f32_variants[] = {
+    {false, false, F32, F32, F32},
+    {false, true, F32, F32, F32, .bias = true},
+    {true, false, F32, F32, F32, .add = true},
+    {true, true, F32, F32, F32, .add = true, .bias = true},
+};
+
+static const struct variant any_variants[] = {
+    {false, false, F32, F32, F32}, {false, true, F32, F32, F32, .add = true},
+    {true, false, F32, F32, F32},  {true, true, F32, F32, F32, .add = true},
+    {false, false, F64, F64, F64}, {true, true, F64, F64, F64, .add = true},
+};
+
+#define CHECK_ALL(way, kernel, variants, integers)                                                 \
+    check_all(way, kernel, variants, sizeof variants / sizeof *variants, integers)
+
+static void check_all(enum way way, const tsr_product_kernel *kernel,
+                      const struct variant *variants, size_t n, bool integers)
 {
     for (int i = 0; i < SHAPES; i++) {
-        for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+        for (size_t v = 0; v < n; v++) {
             struct variant variant = variants[v];
             variant.integers = integers;
-            check(kernels, &shapes[i], &variant, 1 + (int)v % 2);
+            check(way, kernel, &shapes[i], &variant, 1 + (int)v % 2);
         }
     }
 }
@@ -135,44 +176,67 @@ static void check_all(const tsr_bf16_product *kernels, bool integers)
 static void test_gemm__bf16_sums_are_right(void **state)
 {
     (void)state;
-    check_all(tsr_bf16_product__get(), false);
+    CHECK_ALL(BF16_BY_KERNEL, tsr_product_kernel__get(BF16), bf16_variants, false);
 }
 
 /* Of small integers every sum is exact, so that every order gives the same bits. */
 static void test_gemm__bf16_sums_of_integers_are_exact(void **state)
 {
     (void)state;
-    check_all(tsr_bf16_product__get(), true);
+    CHECK_ALL(BF16_BY_KERNEL, tsr_product_kernel__get(BF16), bf16_variants, true);
+}
+
+static void test_gemm__f32_sums_of_our_own_kernel_are_right(void **state)
+{
+    (void)state;
+    const tsr_product_kernel *kernel = tsr_product_kernel__get(F32);
+    if (kernel == NULL) skip();
+    CHECK_ALL(F32_BY_KERNEL, kernel, f32_variants, false);
+    CHECK_ALL(F32_BY_KERNEL, kernel, f32_variants, true);
+}
+
+static void test_gemm__sums_are_right_whoever_makes_them(void **state)
+{
+    (void)state;
+    CHECK_ALL(ANY_WAY, NULL, any_variants, false);
+    CHECK_ALL(ANY_WAY, NULL, any_variants, true);
 }
 
 #if defined(TSR_TEST_AMX)
-extern const tsr_bf16_product tsr_bf16_product__emulated;
+extern const tsr_product_kernel tsr_product_kernel__emulated;
 
 static void test_gemm__amx_by_a_model_of_its_instructions(void **state)
 {
     (void)state;
     if (tsr_cpu__level() < TSR_CPU_AVX512BF16) skip();
-    check_all(&tsr_bf16_product__emulated, true);
-    check_all(&tsr_bf16_product__emulated, false);
+    CHECK_ALL(BF16_BY_KERNEL, &tsr_product_kernel__emulated, bf16_variants, true);
+    CHECK_ALL(BF16_BY_KERNEL, &tsr_product_kernel__emulated, bf16_variants, false);
 }
 #endif
 
-static void test_gemm__bf16_has_the_same_bits_at_any_thread_count(void **state)
+static void check_bits(enum way way, tsr_dtype dtype)
 {
-    (void)state;
     enum { M = 411, N = 200, K = 2100 };
     int before = tsr_threads();
-    tsr_tensor *a = random_matrix(BF16, K, M, 1, false), *b = random_matrix(BF16, K, N, 2, false);
+    tsr_tensor *a = random_matrix(dtype, K, M, 1, false), *b = random_matrix(dtype, K, N, 2, false);
     tsr_tensor *first = NULL;
     for (int threads = 1; threads <= 4; threads++) {
         tsr_threads_set(threads);
         tsr_tensor *c = tsr_empty(F32, TSR_SHAPE(M, N));
         tsr_product product = {tsr_tensor_data_mut(c), N, F32, false, NULL};
-        assert_true(tsr__gemm_bf16(M, N, K, factor(a, true), factor(b, false), product));
+        multiply(way, tsr_product_kernel__get(dtype), &(struct shape){M, N, K}, factor(a, true),
+                 factor(b, false), product);
         if (first == NULL) first = c;
         assert_memory_equal(tsr_tensor_data(c), tsr_tensor_data(first), M * N * sizeof(float));
     }
     tsr_threads_set(before);
+}
+
+static void test_gemm__has_the_same_bits_at_any_thread_count(void **state)
+{
+    (void)state;
+    check_bits(BF16_BY_KERNEL, BF16);
+    check_bits(ANY_WAY, F32);
 }
 
 static void test_gemm__conversions_are_those_of_one_number(void **state)
@@ -229,7 +293,9 @@ int main(void)
 #if defined(TSR_TEST_AMX)
         tsr_test(test_gemm__amx_by_a_model_of_its_instructions),
 #endif
-        tsr_test(test_gemm__bf16_has_the_same_bits_at_any_thread_count),
+        tsr_test(test_gemm__f32_sums_of_our_own_kernel_are_right),
+        tsr_test(test_gemm__sums_are_right_whoever_makes_them),
+        tsr_test(test_gemm__has_the_same_bits_at_any_thread_count),
         tsr_test(test_gemm__conversions_are_those_of_one_number),
         tsr_test(test_gemm__column_sums_are_right),
     };

@@ -4,12 +4,12 @@
  * vdpbf16ps adds two products to each of 16 sums. A tile of 12 x 32 sums takes 24 of the 32 registers; each pair of k costs
  * two loads of B and twelve broadcasts of A for 24 instructions, so that loads keep up.
  */
-#include "ops/kernels/bf16.h"
+#include "ops/kernels/avx512.h"
+#include "ops/kernels/product.h"
 
-#include <immintrin.h>
 #include <string.h>
 
-enum { ROWS = 12 };
+enum { ROWS = 12, DEPTH = TSR_PRODUCT_LINE / sizeof(tsr_bf16) };
 
 static inline __attribute__((always_inline)) __m512bh pair(const tsr_bf16 *a)
 {
@@ -29,9 +29,9 @@ static inline __attribute__((always_inline)) void multiply_rows(float *out, cons
     for (int i = 0; i < ROWS / 3; i++) three[i] = 3 * i < rows ? a + 3 * i * lda : a;
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (int64_t p = 0; p < k; p += 2, b += 2 * TSR_BF16_WIDTH) {
+    for (int64_t p = 0; p < k; p += 2, b += 2 * TSR_PRODUCT_WIDTH) {
         const __m512bh left = (__m512bh)_mm512_load_si512(b);
-        const __m512bh right = (__m512bh)_mm512_load_si512(b + TSR_BF16_WIDTH);
+        const __m512bh right = (__m512bh)_mm512_load_si512(b + TSR_PRODUCT_WIDTH);
 #pragma GCC unroll 12
         for (int i = 0; i < rows; i++) {
             const __m512bh x = pair(three[i / 3] + p + (i % 3) * lda);
@@ -41,13 +41,13 @@ static inline __attribute__((always_inline)) void multiply_rows(float *out, cons
     }
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) {
-        _mm512_store_ps(out + i * TSR_BF16_WIDTH, sum[i][0]);
-        if (halves == 2) _mm512_store_ps(out + i * TSR_BF16_WIDTH + 16, sum[i][1]);
+        _mm512_store_ps(out + i * TSR_PRODUCT_WIDTH, sum[i][0]);
+        if (halves == 2) _mm512_store_ps(out + i * TSR_PRODUCT_WIDTH + 16, sum[i][1]);
     }
 }
 
-static void multiply(float *out, const tsr_bf16 *a, int64_t lda, int64_t rows, const tsr_bf16 *b,
-                     int64_t k, int64_t columns)
+static void multiply(float *out, const void *a, int64_t lda, int64_t rows, const void *b, int64_t k,
+                     int64_t columns)
 {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
@@ -106,37 +106,6 @@ load_pairs(const char *first, const char *second, bool is_f32, int64_t n)
     const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(both));
     const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1));
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-}
-
-/* 16 x 16 numbers of 32 bits. */
-static inline __attribute__((always_inline)) void transpose16(__m512i r[16])
-{
-    __m512i t[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    /* Of rows 4g to 4g + 3, r[4g + c] gets columns c, 4 + c, 8 + c and 12 + c. */
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    enum { EVEN = 0x88, ODD = 0xdd };
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
-        const __m512i even0 = _mm512_shuffle_i32x4(r[c], r[4 + c], EVEN);
-        const __m512i even1 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], EVEN);
-        const __m512i odd0 = _mm512_shuffle_i32x4(r[c], r[4 + c], ODD);
-        const __m512i odd1 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], ODD);
-        r[c] = _mm512_shuffle_i32x4(even0, even1, EVEN);
-        r[4 + c] = _mm512_shuffle_i32x4(odd0, odd1, EVEN);
-        r[8 + c] = _mm512_shuffle_i32x4(even0, even1, ODD);
-        r[12 + c] = _mm512_shuffle_i32x4(odd0, odd1, ODD);
-    }
 }
 
 /* to [16, 32] = the transpose of what lies at data, of which `rows` and `columns` exist; `column` in bytes. The next 32 columns
@@ -217,8 +186,8 @@ static inline __attribute__((always_inline)) void pack_rows(tsr_bf16 *to, int64_
     }
 }
 
-static void rows(tsr_bf16 *to, int64_t ld, const void *data, int64_t row, int64_t column,
-                 bool is_f32, int64_t n_rows, int64_t columns)
+static void rows(void *to, int64_t ld, const void *data, int64_t row, int64_t column, bool is_f32,
+                 int64_t n_rows, int64_t columns)
 {
     if (is_f32) {
         pack_rows(to, ld, data, row, column, true, n_rows, columns);
@@ -233,10 +202,10 @@ static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const
                                                              int64_t n)
 {
     enum { AHEAD = 64 /* rows, a page and more each: the hardware sees no stream */ };
-    const int64_t size = is_f32 ? 4 : 2, depth = (k + TSR_BF16_DEPTH - 1) & -TSR_BF16_DEPTH;
+    const int64_t size = is_f32 ? 4 : 2, depth = (k + DEPTH - 1) & -DEPTH;
     if (column == 1) {
-        for (int64_t p = 0; p < depth; p += 2, to += 2 * TSR_BF16_WIDTH) {
-            for (int64_t j = 0; j < TSR_BF16_WIDTH; j += 16) {
+        for (int64_t p = 0; p < depth; p += 2, to += 2 * TSR_PRODUCT_WIDTH) {
+            for (int64_t j = 0; j < TSR_PRODUCT_WIDTH; j += 16) {
                 const char *first = data + (p * row + j) * size, *second = first + row * size;
                 __m512i v = _mm512_setzero_si512();
                 __builtin_prefetch(first + AHEAD * row * size, 0, 2);
@@ -249,8 +218,8 @@ static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const
         }
         return;
     }
-    for (int64_t p = 0; p < depth; p += 32, to += 32 * TSR_BF16_WIDTH) {
-        for (int64_t j = 0; j < TSR_BF16_WIDTH; j += 16) {
+    for (int64_t p = 0; p < depth; p += 32, to += 32 * TSR_PRODUCT_WIDTH) {
+        for (int64_t j = 0; j < TSR_PRODUCT_WIDTH; j += 16) {
             __m512i r[16];
 #pragma GCC unroll 16
             for (int i = 0; i < 16; i++) {
@@ -260,14 +229,14 @@ static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const
             transpose16(r);
 #pragma GCC unroll 16
             for (int i = 0; i < 16; i++) {
-                _mm512_store_si512(to + 2 * (i * TSR_BF16_WIDTH + j), r[i]);
+                _mm512_store_si512(to + 2 * (i * TSR_PRODUCT_WIDTH + j), r[i]);
             }
         }
     }
 }
 
-static void panel(tsr_bf16 *to, const void *data, int64_t row, int64_t column, bool is_f32,
-                  int64_t k, int64_t n)
+static void panel(void *to, const void *data, int64_t row, int64_t column, bool is_f32, int64_t k,
+                  int64_t n)
 {
     if (is_f32) {
         pack_panel(to, data, row, column, true, k, n);
@@ -279,14 +248,15 @@ static void panel(tsr_bf16 *to, const void *data, int64_t row, int64_t column, b
 /* ---- results ---- */
 
 /* 16 columns from j on, n of them wanted. */
-static inline __attribute__((always_inline)) void
-store_columns(const tsr_bf16_store *s, const float *x, int64_t n_rows, int64_t j, const int64_t n)
+static inline __attribute__((always_inline)) void store_columns(const tsr_product_store *s,
+                                                                const float *x, int64_t n_rows,
+                                                                int64_t j, const int64_t n)
 {
     const __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
     const __m512 bias =
         s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
     for (int64_t i = 0; i < n_rows; i++) {
-        __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_BF16_WIDTH + j), bias);
+        __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_PRODUCT_WIDTH + j), bias);
         if (s->is_f32) {
             float *c = (float *)s->c + i * s->ld + j;
             if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
@@ -299,7 +269,7 @@ store_columns(const tsr_bf16_store *s, const float *x, int64_t n_rows, int64_t j
 }
 
 /* Masked stores of 16 bits take several times as long as whole ones. */
-static void store(const tsr_bf16_store *s, const float *x, int64_t n_rows, int64_t n)
+static void store(const tsr_product_store *s, const float *x, int64_t n_rows, int64_t n)
 {
     for (int64_t j = 0; j < n; j += 16) {
         if (n - j >= 16) {
@@ -310,9 +280,11 @@ static void store(const tsr_bf16_store *s, const float *x, int64_t n_rows, int64
     }
 }
 
-const tsr_bf16_packing tsr_bf16_packing__avx512bf16 = {
-    .rows = rows, .panel = panel, .store = store};
+const tsr_packing tsr_packing__avx512bf16 = {.rows = rows, .panel = panel, .store = store};
 
-extern const tsr_bf16_product tsr_bf16_product__avx512bf16;
-const tsr_bf16_product tsr_bf16_product__avx512bf16 = {
-    .multiply = multiply, .most_rows = ROWS, .step = 2, .packing = &tsr_bf16_packing__avx512bf16};
+extern const tsr_product_kernel tsr_product_kernel__avx512bf16;
+const tsr_product_kernel tsr_product_kernel__avx512bf16 = {.multiply = multiply,
+                                                           .most_rows = ROWS,
+                                                           .step = 2,
+                                                           .dtype = TSR_DTYPE_BF16,
+                                                           .packing = &tsr_packing__avx512bf16};

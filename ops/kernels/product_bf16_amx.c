@@ -8,7 +8,7 @@
  * The kernel's test compiles this file once more with TSR_AMX_EMULATED, the header of a C model of these instructions, for
  * CPUs that do not have them.
  */
-#include "ops/kernels/bf16.h"
+#include "ops/kernels/product.h"
 
 #include <string.h>
 
@@ -18,7 +18,7 @@
 #include <immintrin.h>
 #endif
 
-enum { TILE = 16, ROW_BYTES = 64, PALETTE = 1 };
+enum { TILE = 16, DEPTH = 2 * TILE, ROW_BYTES = 64, PALETTE = 1 };
 
 /* Tiles: 0 to 3 the sums, upper left, upper right, lower left, lower right; 4 and 5 A; 6 and 7 B. gcc makes register names
  * of these, so that they are no enum. */
@@ -62,13 +62,13 @@ static void end(void)
 
 static void multiply_32(float *out, const tsr_bf16 *a, int64_t lda, const tsr_bf16 *b, int64_t k)
 {
-    const size_t of_a = (size_t)lda * sizeof *a, of_b = TSR_BF16_WIDTH * 2 * sizeof *b;
-    const size_t of_out = TSR_BF16_WIDTH * sizeof *out;
+    const size_t of_a = (size_t)lda * sizeof *a, of_b = TSR_PRODUCT_WIDTH * 2 * sizeof *b;
+    const size_t of_out = TSR_PRODUCT_WIDTH * sizeof *out;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t p = 0; p < k; p += TSR_BF16_DEPTH, b += TSR_BF16_DEPTH * TSR_BF16_WIDTH) {
+    for (int64_t p = 0; p < k; p += DEPTH, b += DEPTH * TSR_PRODUCT_WIDTH) {
         _tile_stream_loadd(LEFT, b, of_b);
         _tile_stream_loadd(RIGHT, b + 2 * TILE, of_b);
         _tile_loadd(UPPER, a + p, of_a);
@@ -80,17 +80,17 @@ static void multiply_32(float *out, const tsr_bf16 *a, int64_t lda, const tsr_bf
     }
     _tile_stored(0, out, of_out);
     _tile_stored(1, out + TILE, of_out);
-    _tile_stored(2, out + TILE * TSR_BF16_WIDTH, of_out);
-    _tile_stored(3, out + TILE * TSR_BF16_WIDTH + TILE, of_out);
+    _tile_stored(2, out + TILE * TSR_PRODUCT_WIDTH, of_out);
+    _tile_stored(3, out + TILE * TSR_PRODUCT_WIDTH + TILE, of_out);
 }
 
 static void multiply_16(float *out, const tsr_bf16 *a, int64_t lda, const tsr_bf16 *b, int64_t k)
 {
-    const size_t of_a = (size_t)lda * sizeof *a, of_b = TSR_BF16_WIDTH * 2 * sizeof *b;
-    const size_t of_out = TSR_BF16_WIDTH * sizeof *out;
+    const size_t of_a = (size_t)lda * sizeof *a, of_b = TSR_PRODUCT_WIDTH * 2 * sizeof *b;
+    const size_t of_out = TSR_PRODUCT_WIDTH * sizeof *out;
     _tile_zero(0);
     _tile_zero(1);
-    for (int64_t p = 0; p < k; p += TSR_BF16_DEPTH, b += TSR_BF16_DEPTH * TSR_BF16_WIDTH) {
+    for (int64_t p = 0; p < k; p += DEPTH, b += DEPTH * TSR_PRODUCT_WIDTH) {
         _tile_stream_loadd(LEFT, b, of_b);
         _tile_stream_loadd(RIGHT, b + 2 * TILE, of_b);
         _tile_loadd(UPPER, a + p, of_a);
@@ -101,8 +101,8 @@ static void multiply_16(float *out, const tsr_bf16 *a, int64_t lda, const tsr_bf
     _tile_stored(1, out + TILE, of_out);
 }
 
-static void multiply(float *out, const tsr_bf16 *a, int64_t lda, int64_t rows, const tsr_bf16 *b,
-                     int64_t k, int64_t columns)
+static void multiply(float *out, const void *a, int64_t lda, int64_t rows, const void *b, int64_t k,
+                     int64_t columns)
 {
     (void)columns;
     const int upper = rows < TILE ? (int)rows : TILE, lower = (int)rows - upper;
@@ -117,10 +117,11 @@ static void multiply(float *out, const tsr_bf16 *a, int64_t lda, int64_t rows, c
     if (!whole) begin();
 }
 
-extern const tsr_bf16_product TSR_PRODUCT;
-const tsr_bf16_product TSR_PRODUCT = {.begin = begin,
-                                      .end = end,
-                                      .multiply = multiply,
-                                      .most_rows = 2 * TILE,
-                                      .step = TSR_BF16_DEPTH,
-                                      .packing = &tsr_bf16_packing__avx512bf16};
+extern const tsr_product_kernel TSR_PRODUCT;
+const tsr_product_kernel TSR_PRODUCT = {.begin = begin,
+                                        .end = end,
+                                        .multiply = multiply,
+                                        .most_rows = 2 * TILE,
+                                        .step = DEPTH,
+                                        .dtype = TSR_DTYPE_BF16,
+                                        .packing = &tsr_packing__avx512bf16};

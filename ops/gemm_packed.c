@@ -1,0 +1,159 @@
+/*
+ * Products by our own kernels (ops/kernels/product.h). Both factors are packed, all threads together, and the threads share
+ * blocks of C.
+ *
+ * A block of C takes as many rows of A as half of a core's second cache holds; panels of B stream past it. A factor A that
+ * lies in rows of a fitting length is used where it lies.
+ *
+ * Each element of C is one sum over k in order, or, of f32 results, one for each chunk of k; neither depends on which
+ * thread makes it, nor on how C is cut into blocks.
+ */
+#include "ops/gemm.h"
+#include "ops/kernels/product.h"
+
+enum {
+    WIDTH = TSR_PRODUCT_WIDTH,
+    LINE = TSR_PRODUCT_LINE,
+    CHUNK = 1024,            /* of k, where C is f32 */
+    BLOCK_BYTES = 384 << 10, /* of A in a block */
+    MOST_BLOCK_ROWS = 480,   /* in a block */
+    PACKED_ROWS = 96,        /* that a thread packs at a time */
+    PAGE = 4096,
+};
+
+struct job {
+    const tsr_product_kernel *kernel;
+    int64_t size;       /* of an operand's element */
+    int64_t m, n, k;    /* k: of the chunk */
+    const char *a;      /* rows lda elements apart */
+    int64_t lda, depth; /* depth: k in whole lines */
+    int64_t summed;     /* of k, in whole steps of the kernel */
+    const char *b;      /* panels */
+    int64_t block;      /* rows of C in a block */
+    int64_t panels;     /* of a block */
+    tsr_product c;
+};
+
+/* May multiply read A's rows from where they lie? Rows that are whole pages apart push each other out of the cache. */
+static bool lies_packed(const tsr_product_kernel *kernel, tsr_factor a, int64_t k)
+{
+    return a.dtype == kernel->dtype && a.column == 1 && k % kernel->step == 0 &&
+           a.row * (int64_t)tsr_dtype_size(a.dtype) % PAGE != 0;
+}
+
+static void multiply_block(const struct job *t, int64_t row, int64_t first_panel)
+{
+    const tsr_product_kernel *p = t->kernel;
+    _Alignas(64) float sums[TSR_PRODUCT_MOST_ROWS * WIDTH];
+    int64_t last_row = tsr__gemm_lesser(row + t->block, t->m);
+    int64_t last_panel = tsr__gemm_lesser(first_panel + t->panels, tsr__gemm_pieces(t->n, WIDTH));
+    size_t size = tsr_dtype_size(t->c.dtype);
+    if (p->begin != NULL) p->begin();
+    for (int64_t panel = first_panel; panel < last_panel; panel++) {
+        int64_t j = panel * WIDTH, columns = tsr__gemm_lesser(WIDTH, t->n - j);
+        for (int64_t i = row; i < last_row; i += p->most_rows) {
+            int64_t rows = tsr__gemm_lesser(p->most_rows, last_row - i);
+            char *c = (char *)t->c.data + (size_t)(i * t->c.row + j) * size;
+            for (int64_t r = 0; r < rows; r++) {
+                /* Results are on their way while they are computed. */
+                const char *line = c + (size_t)(r * t->c.row) * size;
+                for (size_t at = 0; at < WIDTH * size; at += LINE) {
+                    __builtin_prefetch(line + at, 0, 2);
+                }
+            }
+            p->multiply(sums, t->a + i * t->lda * t->size, t->lda, rows,
+                        t->b + j * t->depth * t->size, t->summed, columns);
+            tsr_product_store s = {.c = c,
+                                   .bias = t->c.bias != NULL ? t->c.bias + j : NULL,
+                                   .ld = t->c.row,
+                                   .is_f32 = t->c.dtype == TSR_DTYPE_F32,
+                                   .add = t->c.add};
+            p->packing->store(&s, sums, rows, columns);
+        }
+    }
+    if (p->end != NULL) p->end();
+}
+
+static void multiply(struct job *t, int threads)
+{
+    int64_t unit = t->kernel->most_rows, all_panels = tsr__gemm_pieces(t->n, WIDTH);
+    int64_t row_bytes = t->size * (t->depth > 0 ? t->depth : 1);
+    int64_t most = tsr__gemm_lesser(BLOCK_BYTES / row_bytes, MOST_BLOCK_ROWS);
+    int64_t fair = tsr__gemm_pieces(t->m, 4 * threads), tasks = 4 * threads;
+    t->block = tsr__gemm_rounded_up(threads > 1 ? tsr__gemm_lesser(most, fair) : most, unit);
+    if (t->block < unit) t->block = unit;
+    int64_t blocks = tsr__gemm_pieces(t->m, t->block);
+    t->panels = threads > 1 && blocks < tasks
+                    ? tsr__gemm_pieces(all_panels, tsr__gemm_pieces(tasks, blocks))
+                    : all_panels;
+    int64_t across = tsr__gemm_pieces(all_panels, t->panels);
+    TSR__GEMM_SHARE(i, blocks * across, threads,
+                    multiply_block(t, i / across * t->block, i % across * t->panels));
+}
+
+/* Elements first .. first + t->k - 1 of k; room holds what is packed. */
+static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t first, char *room,
+                           int threads)
+{
+    const tsr_packing *packing = t->kernel->packing;
+    int64_t n = t->n, k = t->k, depth = t->depth, size = t->size, line = LINE / size;
+    int64_t panels = tsr__gemm_pieces(n, WIDTH), panel_bytes = WIDTH * depth * size;
+    char *packed_b = room, *packed_a = room + panels * panel_bytes;
+    a.data = tsr__gemm_element(a, 0, first);
+    b.data = tsr__gemm_element(b, first, 0);
+    t->b = packed_b;
+    TSR__GEMM_SHARE(p, panels, threads, {
+        packing->panel(packed_b + p * panel_bytes, tsr__gemm_element(b, 0, p * WIDTH), b.row,
+                       b.column, b.dtype == TSR_DTYPE_F32, k,
+                       tsr__gemm_lesser(WIDTH, n - p * WIDTH));
+    });
+    t->a = a.data;
+    t->lda = a.row;
+    if (!lies_packed(t->kernel, a, k)) {
+        /* Whole cache lines, an odd number of them. */
+        t->lda = depth + (depth / line % 2 == 0 ? line : 0);
+        t->a = packed_a;
+        int64_t lda = t->lda, m = t->m;
+        TSR__GEMM_SHARE(i, tsr__gemm_pieces(m, PACKED_ROWS), threads, {
+            packing->rows(packed_a + i * PACKED_ROWS * lda * size, lda,
+                          tsr__gemm_element(a, i * PACKED_ROWS, 0), a.row, a.column,
+                          a.dtype == TSR_DTYPE_F32,
+                          tsr__gemm_lesser(PACKED_ROWS, m - i * PACKED_ROWS), k);
+        });
+    }
+    multiply(t, threads);
+}
+
+bool tsr__gemm_packed(const tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
+                      tsr_factor a, tsr_factor b, tsr_product c)
+{
+    if (m == 0 || n == 0) return true;
+    int threads = tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k);
+    int64_t size = (int64_t)tsr_dtype_size(kernel->dtype), line = LINE / size;
+    int64_t chunk = k, most = CHUNK;
+    if (c.dtype == TSR_DTYPE_F32 && k > most) {
+        chunk = tsr__gemm_rounded_up(tsr__gemm_pieces(k, tsr__gemm_pieces(k, most)), line);
+    }
+    int64_t depth = tsr__gemm_rounded_up(chunk, line);
+    int64_t elements = tsr__gemm_rounded_up(n, WIDTH) * depth +
+                       (lies_packed(kernel, a, k) ? 0 : m * (depth + line));
+    char *room = tsr_alloc((size_t)(elements * size));
+    if (room == NULL) return false;
+    int64_t first = 0;
+    do {
+        struct job t = {.kernel = kernel,
+                        .size = size,
+                        .m = m,
+                        .n = n,
+                        .k = tsr__gemm_lesser(chunk, k - first),
+                        .c = c};
+        t.depth = tsr__gemm_rounded_up(t.k, line);
+        t.summed = tsr__gemm_rounded_up(t.k, kernel->step);
+        multiply_chunk(&t, a, b, first, room, threads);
+        c.add = true;
+        c.bias = NULL;
+        first += chunk;
+    } while (first < k);
+    tsr_free(room);
+    return true;
+}
