@@ -19,6 +19,7 @@ enum {
     MOST_BLOCK_ROWS = 480,   /* in a block */
     PACKED_ROWS = 96,        /* that a thread packs at a time */
     PAGE = 4096,
+    TASKS = 8, /* for each thread, at least */
 };
 
 struct job {
@@ -44,7 +45,6 @@ static bool lies_packed(const tsr_product_kernel *kernel, tsr_factor a, int64_t 
 static void multiply_block(const struct job *t, int64_t row, int64_t first_panel)
 {
     const tsr_product_kernel *p = t->kernel;
-    _Alignas(64) float sums[TSR_PRODUCT_MOST_ROWS * WIDTH];
     int64_t last_row = tsr__gemm_lesser(row + t->block, t->m);
     int64_t last_panel = tsr__gemm_lesser(first_panel + t->panels, tsr__gemm_pieces(t->n, WIDTH));
     size_t size = tsr_dtype_size(t->c.dtype);
@@ -61,14 +61,13 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
                     __builtin_prefetch(line + at, 0, 2);
                 }
             }
-            p->multiply(sums, t->a + i * t->lda * t->size, t->lda, rows,
-                        t->b + j * t->depth * t->size, t->summed, columns);
             tsr_product_store s = {.c = c,
                                    .bias = t->c.bias != NULL ? t->c.bias + j : NULL,
                                    .ld = t->c.row,
                                    .is_f32 = t->c.dtype == TSR_DTYPE_F32,
                                    .add = t->c.add};
-            p->packing->store(&s, sums, rows, columns);
+            p->multiply(&s, t->a + i * t->lda * t->size, t->lda, rows,
+                        t->b + j * t->depth * t->size, t->summed, columns);
         }
     }
     if (p->end != NULL) p->end();
@@ -79,13 +78,11 @@ static void multiply(struct job *t, int threads)
     int64_t unit = t->kernel->most_rows, all_panels = tsr__gemm_pieces(t->n, WIDTH);
     int64_t row_bytes = t->size * (t->depth > 0 ? t->depth : 1);
     int64_t most = tsr__gemm_lesser(BLOCK_BYTES / row_bytes, MOST_BLOCK_ROWS);
-    int64_t fair = tsr__gemm_pieces(t->m, 4 * threads), tasks = 4 * threads;
-    t->block = tsr__gemm_rounded_up(threads > 1 ? tsr__gemm_lesser(most, fair) : most, unit);
-    if (t->block < unit) t->block = unit;
-    int64_t blocks = tsr__gemm_pieces(t->m, t->block);
-    t->panels = threads > 1 && blocks < tasks
-                    ? tsr__gemm_pieces(all_panels, tsr__gemm_pieces(tasks, blocks))
-                    : all_panels;
+    int64_t blocks = tsr__gemm_pieces(t->m, most > unit ? most / unit * unit : unit);
+    t->block = tsr__gemm_rounded_up(tsr__gemm_pieces(t->m, blocks), unit);
+    int64_t pieces = threads > 1 ? tsr__gemm_pieces(TASKS * threads, blocks) : 1;
+    t->panels = tsr__gemm_pieces(all_panels, pieces);
+    blocks = tsr__gemm_pieces(t->m, t->block);
     int64_t across = tsr__gemm_pieces(all_panels, t->panels);
     TSR__GEMM_SHARE(i, blocks * across, threads,
                     multiply_block(t, i / across * t->block, i % across * t->panels));
@@ -97,30 +94,33 @@ static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t fi
 {
     const tsr_packing *packing = t->kernel->packing;
     int64_t n = t->n, k = t->k, depth = t->depth, size = t->size, line = LINE / size;
-    int64_t panels = tsr__gemm_pieces(n, WIDTH), panel_bytes = WIDTH * depth * size;
-    char *packed_b = room, *packed_a = room + panels * panel_bytes;
+    int64_t panels = tsr__gemm_pieces(n, WIDTH);
+    char *packed_b = room, *packed_a = room + panels * WIDTH * depth * size;
     a.data = tsr__gemm_element(a, 0, first);
     b.data = tsr__gemm_element(b, first, 0);
     t->b = packed_b;
-    TSR__GEMM_SHARE(p, panels, threads, {
-        packing->panel(packed_b + p * panel_bytes, tsr__gemm_element(b, 0, p * WIDTH), b.row,
-                       b.column, b.dtype == TSR_DTYPE_F32, k,
-                       tsr__gemm_lesser(WIDTH, n - p * WIDTH));
-    });
     t->a = a.data;
     t->lda = a.row;
+    int64_t bands = 0;
     if (!lies_packed(t->kernel, a, k)) {
         /* Whole cache lines, an odd number of them. */
         t->lda = depth + (depth / line % 2 == 0 ? line : 0);
         t->a = packed_a;
-        int64_t lda = t->lda, m = t->m;
-        TSR__GEMM_SHARE(i, tsr__gemm_pieces(m, PACKED_ROWS), threads, {
-            packing->rows(packed_a + i * PACKED_ROWS * lda * size, lda,
-                          tsr__gemm_element(a, i * PACKED_ROWS, 0), a.row, a.column,
-                          a.dtype == TSR_DTYPE_F32,
-                          tsr__gemm_lesser(PACKED_ROWS, m - i * PACKED_ROWS), k);
-        });
+        bands = tsr__gemm_pieces(t->m, PACKED_ROWS);
     }
+    int64_t lda = t->lda, m = t->m;
+    TSR__GEMM_SHARE(piece, bands + panels, threads, {
+        if (piece < bands) {
+            int64_t i = piece * PACKED_ROWS;
+            packing->rows(packed_a + i * lda * size, lda, tsr__gemm_element(a, i, 0), a.row,
+                          a.column, a.dtype == TSR_DTYPE_F32, tsr__gemm_lesser(PACKED_ROWS, m - i),
+                          k);
+        } else {
+            int64_t j = (piece - bands) * WIDTH;
+            packing->panel(packed_b + j * depth * size, tsr__gemm_element(b, 0, j), b.row, b.column,
+                           b.dtype == TSR_DTYPE_F32, k, tsr__gemm_lesser(WIDTH, n - j));
+        }
+    });
     multiply(t, threads);
 }
 

@@ -29,7 +29,7 @@ typedef struct tsr_product_store {
     bool add;    /* c += x; f32 only */
 } tsr_product_store;
 
-/* What packs and stores. An operand's element (i, j) is at data[i * row + j * column], one of the strides being 1; is_f32: it
+/* What packs. An operand's element (i, j) is at data[i * row + j * column], one of the strides being 1; is_f32: it
  * is f32, rounded on its way where the kernel's type is bf16. */
 typedef struct tsr_packing {
     /* to [rows, ld], ld >= columns in whole lines: 0 from `columns` on. */
@@ -38,18 +38,16 @@ typedef struct tsr_packing {
     /* One panel [k rounded up to a line] of n <= WIDTH columns of a [k, n]. */
     void (*panel)(void *to, const void *data, int64_t row, int64_t column, bool is_f32, int64_t k,
                   int64_t n);
-    /* x [rows, WIDTH], of which n columns count, to where `s` says, whose pointers are to the first of them. */
-    void (*store)(const tsr_product_store *s, const float *x, int64_t rows, int64_t n);
 } tsr_packing;
 
 typedef struct tsr_product_kernel {
     /* Around calls of multiply, on each thread; both or neither NULL. */
     void (*begin)(void);
     void (*end)(void);
-    /* out [rows, WIDTH] = A [rows, k] B, of packed operands, A's rows lda elements apart, 1 <= rows <= most_rows, k a
-     * multiple of `step`. At least the first `columns` of a row are made. */
-    void (*multiply)(float *out, const void *a, int64_t lda, int64_t rows, const void *b, int64_t k,
-                     int64_t columns);
+    /* x [rows, WIDTH] = A [rows, k] B, of packed operands, A's rows lda elements apart, 1 <= rows <= most_rows, k a
+     * multiple of `step`. Of x, n columns go to where `s` says, whose pointers are to the first of them. */
+    void (*multiply)(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
+                     const void *b, int64_t k, int64_t n);
     int64_t most_rows, step;
     tsr_dtype dtype; /* f32 or bf16 */
     const tsr_packing *packing;
@@ -59,6 +57,9 @@ typedef struct tsr_product_kernel {
 const tsr_product_kernel *tsr_product_kernel__get(tsr_dtype dtype);
 const tsr_product_kernel *tsr_product_kernel__at(tsr_cpu level, tsr_dtype dtype);
 
+/* What the kernels with AVX512-BF16 lend to others. store: x [rows, WIDTH], of which n columns count, to where `s` says. */
 extern const tsr_packing tsr_packing__avx512bf16;
+void tsr_product__store_avx512bf16(const tsr_product_store *s, const float *x, int64_t rows,
+                                   int64_t n);
 
 #endif

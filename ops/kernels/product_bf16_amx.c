@@ -101,10 +101,10 @@ static void multiply_16(float *out, const tsr_bf16 *a, int64_t lda, const tsr_bf
     _tile_stored(1, out + TILE, of_out);
 }
 
-static void multiply(float *out, const void *a, int64_t lda, int64_t rows, const void *b, int64_t k,
-                     int64_t columns)
+static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
+                     const void *b, int64_t k, int64_t n)
 {
-    (void)columns;
+    _Alignas(64) float out[2 * TILE * TSR_PRODUCT_WIDTH];
     const int upper = rows < TILE ? (int)rows : TILE, lower = (int)rows - upper;
     const bool whole = rows == 2 * TILE;
     /* A tile of no rows is none: with 16 rows or fewer the lower ones stay as they are, unused. */
@@ -115,6 +115,7 @@ static void multiply(float *out, const void *a, int64_t lda, int64_t rows, const
         multiply_16(out, a, lda, b, k);
     }
     if (!whole) begin();
+    tsr_product__store_avx512bf16(s, out, rows, n);
 }
 
 extern const tsr_product_kernel TSR_PRODUCT;

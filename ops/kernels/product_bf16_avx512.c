@@ -1,15 +1,14 @@
 /*
- * Products of bf16 numbers with AVX512-BF16: packing, the inner product, and what becomes of its sums.
+ * Products of bf16 numbers with AVX512-BF16: what becomes of sums, the inner product, and packing.
  *
  * vdpbf16ps adds two products to each of 16 sums. A tile of 12 x 32 sums takes 24 of the 32 registers; each pair of k costs
  * two loads of B and twelve broadcasts of A for 24 instructions, so that loads keep up.
  */
 #include "ops/kernels/avx512.h"
-#include "ops/kernels/product.h"
 
 #include <string.h>
 
-enum { ROWS = 12, DEPTH = TSR_PRODUCT_LINE / sizeof(tsr_bf16) };
+enum { DEPTH = TSR_PRODUCT_LINE / sizeof(tsr_bf16) };
 
 static inline __attribute__((always_inline)) __m512bh pair(const tsr_bf16 *a)
 {
@@ -18,15 +17,73 @@ static inline __attribute__((always_inline)) __m512bh pair(const tsr_bf16 *a)
     return (__m512bh)_mm512_set1_epi32(bits);
 }
 
-/* The first 16 * halves columns. Rows come in threes, so that addresses take four registers and a stride. */
-static inline __attribute__((always_inline)) void multiply_rows(float *out, const tsr_bf16 *a,
-                                                                int64_t lda, const tsr_bf16 *b,
-                                                                int64_t k, const int rows,
-                                                                const int halves)
+static inline __m512i round_pair(__m512 low, __m512 high)
 {
-    __m512 sum[ROWS][2];
-    const tsr_bf16 *three[ROWS / 3];
-    for (int i = 0; i < ROWS / 3; i++) three[i] = 3 * i < rows ? a + 3 * i * lda : a;
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+/* ---- results ---- */
+
+/* 16 columns from j on, n of them wanted. */
+static inline __attribute__((always_inline)) void store_columns(const tsr_product_store *s,
+                                                                const float *x, int64_t n_rows,
+                                                                int64_t j, const int64_t n)
+{
+    const __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
+    const __m512 bias =
+        s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
+    for (int64_t i = 0; i < n_rows; i++) {
+        __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_PRODUCT_WIDTH + j), bias);
+        if (s->is_f32) {
+            float *c = (float *)s->c + i * s->ld + j;
+            if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
+            _mm512_mask_storeu_ps(c, mask, v);
+        } else {
+            tsr_bf16 *c = (tsr_bf16 *)s->c + i * s->ld + j;
+            _mm256_mask_storeu_epi16(c, mask, (__m256i)_mm512_cvtneps_pbh(v));
+        }
+    }
+}
+
+/* Masked stores of 16 bits take several times as long as whole ones. */
+void tsr_product__store_avx512bf16(const tsr_product_store *s, const float *x, int64_t n_rows,
+                                   int64_t n)
+{
+    for (int64_t j = 0; j < n; j += 16) {
+        if (n - j >= 16) {
+            store_columns(s, x, n_rows, j, 16);
+        } else {
+            store_columns(s, x, n_rows, j, n - j);
+        }
+    }
+}
+
+/* A tile's sums to a bf16 C. */
+static inline __attribute__((always_inline)) void
+store_bf16_tile(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], const int rows)
+{
+    tsr_bf16 *c = s->c;
+    const __m512 zero = _mm512_setzero_ps();
+    const __m512 bias[2] = {s->bias != NULL ? _mm512_loadu_ps(s->bias) : zero,
+                            s->bias != NULL ? _mm512_loadu_ps(s->bias + LANES) : zero};
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++, c += s->ld) {
+        _mm512_storeu_si512(
+            c, round_pair(_mm512_add_ps(sum[i][0], bias[0]), _mm512_add_ps(sum[i][1], bias[1])));
+    }
+}
+
+/* ---- the inner product ---- */
+
+/* Rows come in threes, so that addresses take four registers and a stride. */
+static inline __attribute__((always_inline)) void multiply_rows(const tsr_product_store *s,
+                                                                const tsr_bf16 *a, int64_t lda,
+                                                                const tsr_bf16 *b, int64_t k,
+                                                                int64_t n, const int rows)
+{
+    __m512 sum[TILE_ROWS][2];
+    const tsr_bf16 *three[TILE_ROWS / 3];
+    for (int i = 0; i < TILE_ROWS / 3; i++) three[i] = 3 * i < rows ? a + 3 * i * lda : a;
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
     for (int64_t p = 0; p < k; p += 2, b += 2 * TSR_PRODUCT_WIDTH) {
@@ -36,50 +93,32 @@ static inline __attribute__((always_inline)) void multiply_rows(float *out, cons
         for (int i = 0; i < rows; i++) {
             const __m512bh x = pair(three[i / 3] + p + (i % 3) * lda);
             sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, left);
-            if (halves == 2) sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, right);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, right);
         }
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) {
-        _mm512_store_ps(out + i * TSR_PRODUCT_WIDTH, sum[i][0]);
-        if (halves == 2) _mm512_store_ps(out + i * TSR_PRODUCT_WIDTH + 16, sum[i][1]);
+    if (n < TSR_PRODUCT_WIDTH) {
+        _Alignas(64) float x[TILE_ROWS * TSR_PRODUCT_WIDTH];
+        keep_tile(x, sum, rows);
+        tsr_product__store_avx512bf16(s, x, rows, n);
+    } else if (s->is_f32) {
+        store_f32_tile(s, sum, rows);
+    } else {
+        store_bf16_tile(s, sum, rows);
     }
 }
 
-static void multiply(float *out, const void *a, int64_t lda, int64_t rows, const void *b, int64_t k,
-                     int64_t columns)
+static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
+                     const void *b, int64_t k, int64_t n)
 {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        if (columns > 16) {                                                                        \
-            multiply_rows(out, a, lda, b, k, n, 2);                                                \
-        } else {                                                                                   \
-            multiply_rows(out, a, lda, b, k, n, 1);                                                \
-        }                                                                                          \
+#define CASE(rows)                                                                                 \
+    case rows:                                                                                     \
+        multiply_rows(s, a, lda, b, k, n, rows);                                                   \
         break
-    switch (rows) {
-        CASE(1);
-        CASE(2);
-        CASE(3);
-        CASE(4);
-        CASE(5);
-        CASE(6);
-        CASE(7);
-        CASE(8);
-        CASE(9);
-        CASE(10);
-        CASE(11);
-        CASE(ROWS);
-    }
+    BY_ROWS(rows, CASE)
 #undef CASE
 }
 
 /* ---- packing ---- */
-
-static inline __m512i round_pair(__m512 low, __m512 high)
-{
-    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
 
 /* Elements 0 .. n - 1 (at most 32) of x as bf16, then 0. */
 static inline __attribute__((always_inline)) __m512i load_run(const char *x, bool is_f32, int64_t n)
@@ -245,46 +284,11 @@ static void panel(void *to, const void *data, int64_t row, int64_t column, bool 
     }
 }
 
-/* ---- results ---- */
-
-/* 16 columns from j on, n of them wanted. */
-static inline __attribute__((always_inline)) void store_columns(const tsr_product_store *s,
-                                                                const float *x, int64_t n_rows,
-                                                                int64_t j, const int64_t n)
-{
-    const __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
-    const __m512 bias =
-        s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
-    for (int64_t i = 0; i < n_rows; i++) {
-        __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_PRODUCT_WIDTH + j), bias);
-        if (s->is_f32) {
-            float *c = (float *)s->c + i * s->ld + j;
-            if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
-            _mm512_mask_storeu_ps(c, mask, v);
-        } else {
-            tsr_bf16 *c = (tsr_bf16 *)s->c + i * s->ld + j;
-            _mm256_mask_storeu_epi16(c, mask, (__m256i)_mm512_cvtneps_pbh(v));
-        }
-    }
-}
-
-/* Masked stores of 16 bits take several times as long as whole ones. */
-static void store(const tsr_product_store *s, const float *x, int64_t n_rows, int64_t n)
-{
-    for (int64_t j = 0; j < n; j += 16) {
-        if (n - j >= 16) {
-            store_columns(s, x, n_rows, j, 16);
-        } else {
-            store_columns(s, x, n_rows, j, n - j);
-        }
-    }
-}
-
-const tsr_packing tsr_packing__avx512bf16 = {.rows = rows, .panel = panel, .store = store};
+const tsr_packing tsr_packing__avx512bf16 = {.rows = rows, .panel = panel};
 
 extern const tsr_product_kernel tsr_product_kernel__avx512bf16;
 const tsr_product_kernel tsr_product_kernel__avx512bf16 = {.multiply = multiply,
-                                                           .most_rows = ROWS,
+                                                           .most_rows = TILE_ROWS,
                                                            .step = 2,
                                                            .dtype = TSR_DTYPE_BF16,
                                                            .packing = &tsr_packing__avx512bf16};

@@ -1,23 +1,38 @@
 /*
- * Products of f32 numbers with AVX-512: packing, the inner product, and what becomes of its sums. A tile of 12 x 32 sums takes
+ * Products of f32 numbers with AVX-512: the inner product, what becomes of its sums, and packing. A tile of 12 x 32 sums takes
  * 24 of the 32 registers; each k costs two loads of B and twelve broadcasts of A for 24 instructions.
  */
 #include "ops/kernels/avx512.h"
-#include "ops/kernels/product.h"
 
 #include <string.h>
 
-enum { ROWS = 12, LANES = 16, WIDTH = TSR_PRODUCT_WIDTH };
+enum { WIDTH = TSR_PRODUCT_WIDTH };
 
-/* The first 16 * halves columns. Rows come in threes, so that addresses take four registers and a stride. */
-static inline __attribute__((always_inline)) void multiply_rows(float *out, const float *a,
-                                                                int64_t lda, const float *b,
-                                                                int64_t k, const int rows,
-                                                                const int halves)
+/* x [rows, WIDTH], of which n columns count. */
+static void store(const tsr_product_store *s, const float *x, int64_t n_rows, int64_t n)
 {
-    __m512 sum[ROWS][2];
-    const float *three[ROWS / 3];
-    for (int i = 0; i < ROWS / 3; i++) three[i] = 3 * i < rows ? a + 3 * i * lda : a;
+    for (int64_t j = 0; j < n; j += LANES) {
+        const __mmask16 mask = first_of_16(n - j);
+        const __m512 bias =
+            s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
+        for (int64_t i = 0; i < n_rows; i++) {
+            float *c = (float *)s->c + i * s->ld + j;
+            __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * WIDTH + j), bias);
+            if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
+            _mm512_mask_storeu_ps(c, mask, v);
+        }
+    }
+}
+
+/* Rows come in threes, so that addresses take four registers and a stride. */
+static inline __attribute__((always_inline)) void multiply_rows(const tsr_product_store *s,
+                                                                const float *a, int64_t lda,
+                                                                const float *b, int64_t k,
+                                                                int64_t n, const int rows)
+{
+    __m512 sum[TILE_ROWS][2];
+    const float *three[TILE_ROWS / 3];
+    for (int i = 0; i < TILE_ROWS / 3; i++) three[i] = 3 * i < rows ? a + 3 * i * lda : a;
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
     for (int64_t p = 0; p < k; p++, b += WIDTH) {
@@ -26,51 +41,33 @@ static inline __attribute__((always_inline)) void multiply_rows(float *out, cons
         for (int i = 0; i < rows; i++) {
             const __m512 x = _mm512_set1_ps(three[i / 3][p + (i % 3) * lda]);
             sum[i][0] = _mm512_fmadd_ps(x, left, sum[i][0]);
-            if (halves == 2) sum[i][1] = _mm512_fmadd_ps(x, right, sum[i][1]);
+            sum[i][1] = _mm512_fmadd_ps(x, right, sum[i][1]);
         }
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) {
-        _mm512_store_ps(out + i * WIDTH, sum[i][0]);
-        if (halves == 2) _mm512_store_ps(out + i * WIDTH + LANES, sum[i][1]);
+    if (n >= WIDTH) {
+        store_f32_tile(s, sum, rows);
+    } else {
+        _Alignas(64) float x[TILE_ROWS * TSR_PRODUCT_WIDTH];
+        keep_tile(x, sum, rows);
+        store(s, x, rows, n);
     }
 }
 
-static void multiply(float *out, const void *a, int64_t lda, int64_t rows, const void *b, int64_t k,
-                     int64_t columns)
+static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
+                     const void *b, int64_t k, int64_t n)
 {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        if (columns > LANES) {                                                                     \
-            multiply_rows(out, a, lda, b, k, n, 2);                                                \
-        } else {                                                                                   \
-            multiply_rows(out, a, lda, b, k, n, 1);                                                \
-        }                                                                                          \
+#define CASE(rows)                                                                                 \
+    case rows:                                                                                     \
+        multiply_rows(s, a, lda, b, k, n, rows);                                                   \
         break
-    switch (rows) {
-        CASE(1);
-        CASE(2);
-        CASE(3);
-        CASE(4);
-        CASE(5);
-        CASE(6);
-        CASE(7);
-        CASE(8);
-        CASE(9);
-        CASE(10);
-        CASE(11);
-        CASE(ROWS);
-    }
+    BY_ROWS(rows, CASE)
 #undef CASE
 }
 
-static inline __mmask16 first(int64_t n)
-{
-    return (__mmask16)(n >= LANES ? 0xffffu : n > 0 ? (1u << n) - 1u : 0u);
-}
+/* ---- packing ---- */
 
 /* to [16, 16], rows ld apart, = the transpose of 16 lines, `line` apart, of which `lines` exist, with n numbers each; what does
- * not exist is 0. The lines of the next square, 16 further, are fetched meanwhile where `ahead`. */
+ * not exist is 0. The lines of the next square, 16 further, are fetched meanwhile. */
 static inline __attribute__((always_inline)) void
 pack_square(float *to, int64_t ld, const float *x, int64_t line, int64_t lines, int64_t n)
 {
@@ -78,7 +75,7 @@ pack_square(float *to, int64_t ld, const float *x, int64_t line, int64_t lines, 
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++, x += line) {
         __builtin_prefetch(x + LANES * line, 0, 2);
-        r[i] = i < lines ? _mm512_maskz_loadu_epi32(first(n), x) : _mm512_setzero_si512();
+        r[i] = i < lines ? _mm512_maskz_loadu_epi32(first_of_16(n), x) : _mm512_setzero_si512();
     }
     transpose16(r);
 #pragma GCC unroll 16
@@ -125,7 +122,7 @@ static void panel(void *to_, const void *data, int64_t row, int64_t column, bool
         for (int64_t p = 0; p < k; p++, to += WIDTH, x += row) {
             for (int64_t j = 0; j < WIDTH; j += LANES) {
                 __builtin_prefetch(x + AHEAD * row + j, 0, 2);
-                _mm512_store_ps(to + j, _mm512_maskz_loadu_ps(first(n - j), x + j));
+                _mm512_store_ps(to + j, _mm512_maskz_loadu_ps(first_of_16(n - j), x + j));
             }
         }
         return;
@@ -142,26 +139,11 @@ static void panel(void *to_, const void *data, int64_t row, int64_t column, bool
     }
 }
 
-static void store(const tsr_product_store *s, const float *x, int64_t n_rows, int64_t n)
-{
-    for (int64_t j = 0; j < n; j += LANES) {
-        const __mmask16 mask = first(n - j);
-        const __m512 bias =
-            s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
-        for (int64_t i = 0; i < n_rows; i++) {
-            float *c = (float *)s->c + i * s->ld + j;
-            __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * WIDTH + j), bias);
-            if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
-            _mm512_mask_storeu_ps(c, mask, v);
-        }
-    }
-}
-
-static const tsr_packing packing = {.rows = rows, .panel = panel, .store = store};
+static const tsr_packing packing = {.rows = rows, .panel = panel};
 
 extern const tsr_product_kernel tsr_product_kernel__avx512;
 const tsr_product_kernel tsr_product_kernel__avx512 = {.multiply = multiply,
-                                                       .most_rows = ROWS,
+                                                       .most_rows = TILE_ROWS,
                                                        .step = 1,
                                                        .dtype = TSR_DTYPE_F32,
                                                        .packing = &packing};
