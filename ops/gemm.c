@@ -61,7 +61,6 @@ int tsr__gemm_threads(double flops)
 enum {
     LEAST = 32,        /* rows, columns and summands; with fewer BLIS packs nothing and is faster */
     LARGE = 100000000, /* multiplications, from which on packing costs next to nothing */
-    FILLED_ROWS = 32,  /* of C, that a thread starts from the bias at a time */
 };
 
 /* By our own kernel where there is one that takes such operands, and packing pays; else false, with nothing done. */
@@ -79,32 +78,26 @@ static bool packed(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix 
     return true;
 }
 
-void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
-                    const void *bias, tsr_matrix c)
+/* Every row of C = bias. */
+static void fill(tsr_dtype dtype, int64_t m, int64_t n, const void *bias, tsr_matrix c)
 {
-    if (m == 0 || n == 0) return;
-    if (m * n * k >= LARGE && packed(dtype, m, n, k, a, b, 0.0, bias, c)) {
-        tsr__gemm_add_count(m * n * k);
-        return;
-    }
     const tsr_kernels *kernels = tsr_kernels__get(dtype);
     int64_t row = c.row * (int64_t)tsr_dtype_size(dtype);
-    TSR_PARALLEL_FOR(piece, tsr__gemm_pieces(m, FILLED_ROWS), m * n, {
-        int64_t first = piece * FILLED_ROWS;
-        kernels->fill_rows((char *)c.data + first * row, bias,
-                           tsr__gemm_lesser(FILLED_ROWS, m - first), n);
-    });
-    tsr__gemm(dtype, m, n, k, a, b, 1.0, c);
+    TSR_PARALLEL_FOR(i, m, m * n, kernels->fill_rows((char *)c.data + i * row, bias, 1, n));
 }
 
-void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
-               double beta, tsr_matrix c)
+void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+                    double beta, const void *bias, tsr_matrix c)
 {
     if (m == 0 || n == 0) return;
     tsr__gemm_add_count(m * n * k);
-    if (m * n * k >= LARGE && packed(dtype, m, n, k, a, b, beta, NULL, c)) return;
-    if (tsr__gemm_small(dtype, m, n, k, a, b, beta, c)) return;
-    if (packed(dtype, m, n, k, a, b, beta, NULL, c)) return;
+    if (m * n * k >= LARGE && packed(dtype, m, n, k, a, b, beta, bias, c)) return;
+    if (tsr__gemm_small(dtype, m, n, k, a, b, beta, bias, c)) return;
+    if (packed(dtype, m, n, k, a, b, beta, bias, c)) return;
+    if (bias != NULL) {
+        fill(dtype, m, n, bias, c);
+        beta = 1.0;
+    }
     pthread_once(&once, start);
     rntm_t runtime;
     bli_rntm_init(&runtime);
@@ -118,4 +111,10 @@ void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, t
         bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, a.data, a.row, a.column,
                      b.data, b.row, b.column, &beta, c.data, c.row, c.column, NULL, &runtime);
     }
+}
+
+void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+               double beta, tsr_matrix c)
+{
+    tsr__gemm_bias(dtype, m, n, k, a, b, beta, NULL, c);
 }

@@ -17,9 +17,9 @@ typedef struct tsr_matrix {
 void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                double beta, tsr_matrix c);
 
-/* C [m, n] = A B + bias, [n], added to every row; C's rows lie together. */
+/* The same with bias [n] added to every row, if it is not NULL; then beta is 0 and C's rows lie together. */
 void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
-                    const void *bias, tsr_matrix c);
+                    double beta, const void *bias, tsr_matrix c);
 
 /* A factor of a bf16 product; element (i, j) at data[i * row + j * column], one of the strides 1. dtype: bf16, or f32, of
  * which the product sees each element rounded to bf16. */
@@ -109,7 +109,7 @@ void tsr__gemm_add_count(int64_t multiply_adds);
 
 /* The same by the kernels of ops/, where that is faster; else false, with nothing done. Only for tsr__gemm. */
 bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
-                     double beta, tsr_matrix c);
+                     double beta, const void *bias, tsr_matrix c);
 
 /* Multiplications with an addition that the process has asked for so far, of all threads. */
 int64_t tsr__gemm_count(void);

@@ -25,7 +25,7 @@ static bool takes(int64_t m, int64_t n, int64_t k, tsr_matrix b, double beta, ts
 }
 
 bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
-                     double beta, tsr_matrix c)
+                     double beta, const void *bias, tsr_matrix c)
 {
     if (!takes(m, n, k, b, beta, c)) return false;
     const tsr_kernels *kernels = tsr_kernels__get(dtype);
@@ -46,12 +46,14 @@ bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matri
     char *cd = c.data;
     const char *ad = a.data, *bd = b.data;
     TSR_PARALLEL_FOR(piece, (m + ROWS - 1) / ROWS, m * n * k / TSR_PRODUCT_COLUMNS, {
-        int64_t i = piece * ROWS;
+        int64_t i = piece * ROWS, rows = tsr__gemm_lesser(m - i, ROWS);
+        for (int64_t r = i; bias != NULL && r < i + rows; r++) {
+            kernels->fill_rows(cd + r * c.row * size, bias, 1, n);
+        }
         for (int64_t p = 0; p < k; p += STRIP) {
             kernels->product(cd + i * c.row * size, c.row, ad + (i * a.row + p * a.column) * size,
-                             a.row, a.column, bd + p * b.row * size, b.row,
-                             tsr__gemm_lesser(m - i, ROWS), n, tsr__gemm_lesser(k - p, STRIP),
-                             beta != 0.0 || p > 0);
+                             a.row, a.column, bd + p * b.row * size, b.row, rows, n,
+                             tsr__gemm_lesser(k - p, STRIP), beta != 0.0 || bias != NULL || p > 0);
         }
     });
     tsr_free(copy);

@@ -139,12 +139,7 @@ bool tsr_rows__product(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_fac
         return tsr__gemm_bf16(m, n, k, a, b, result);
     }
     tsr_matrix ma = {(void *)a.data, a.row, a.column}, mb = {(void *)b.data, b.row, b.column};
-    tsr_matrix mc = {data, n, 1};
-    if (bias != NULL) {
-        tsr__gemm_bias(dtype, m, n, k, ma, mb, tsr_tensor_data(bias), mc);
-    } else {
-        tsr__gemm(dtype, m, n, k, ma, mb, 0.0, mc);
-    }
+    tsr__gemm_bias(dtype, m, n, k, ma, mb, 0.0, tsr_tensor_data(bias), (tsr_matrix){data, n, 1});
     return true;
 }
 

@@ -240,7 +240,10 @@ static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const
                                                              const bool is_f32, int64_t k,
                                                              int64_t n)
 {
-    enum { AHEAD = 64 /* rows, a page and more each: the hardware sees no stream */ };
+    enum {
+        AHEAD = 64,  /* rows, a page and more each: the hardware sees no stream */
+        FURTHER = 64 /* numbers in a column */
+    };
     const int64_t size = is_f32 ? 4 : 2, depth = (k + DEPTH - 1) & -DEPTH;
     if (column == 1) {
         for (int64_t p = 0; p < depth; p += 2, to += 2 * TSR_PRODUCT_WIDTH) {
@@ -257,18 +260,21 @@ static inline __attribute__((always_inline)) void pack_panel(tsr_bf16 *to, const
         }
         return;
     }
-    for (int64_t p = 0; p < depth; p += 32, to += 32 * TSR_PRODUCT_WIDTH) {
-        for (int64_t j = 0; j < TSR_PRODUCT_WIDTH; j += 16) {
+    for (int64_t j = 0; j < TSR_PRODUCT_WIDTH; j += 16) {
+        for (int64_t p = 0; p < depth; p += 32) {
+            const char *from = data + (p + j * column) * size;
             __m512i r[16];
 #pragma GCC unroll 16
-            for (int i = 0; i < 16; i++) {
-                r[i] = j + i < n ? load_run(data + (p + (j + i) * column) * size, is_f32, k - p)
-                                 : _mm512_setzero_si512();
+            for (int i = 0; i < 16; i++, from += column * size) {
+                __builtin_prefetch(from + FURTHER * size, 0, 2);
+                if (is_f32) __builtin_prefetch(from + FURTHER * size + 64, 0, 2);
+                r[i] = j + i < n ? load_run(from, is_f32, k - p) : _mm512_setzero_si512();
             }
             transpose16(r);
 #pragma GCC unroll 16
             for (int i = 0; i < 16; i++) {
-                _mm512_store_si512(to + 2 * (i * TSR_PRODUCT_WIDTH + j), r[i]);
+                _mm512_store_si512(to + p * TSR_PRODUCT_WIDTH + 2 * (i * TSR_PRODUCT_WIDTH + j),
+                                   r[i]);
             }
         }
     }

@@ -67,14 +67,15 @@ static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int
 /* ---- packing ---- */
 
 /* to [16, 16], rows ld apart, = the transpose of 16 lines, `line` apart, of which `lines` exist, with n numbers each; what does
- * not exist is 0. The lines of the next square, 16 further, are fetched meanwhile. */
-static inline __attribute__((always_inline)) void
-pack_square(float *to, int64_t ld, const float *x, int64_t line, int64_t lines, int64_t n)
+ * not exist is 0. What lies `ahead` numbers further is fetched meanwhile: the hardware does not follow so many lines. */
+static inline __attribute__((always_inline)) void pack_square(float *to, int64_t ld, const float *x,
+                                                              int64_t line, int64_t lines,
+                                                              int64_t n, int64_t ahead)
 {
     __m512i r[LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++, x += line) {
-        __builtin_prefetch(x + LANES * line, 0, 2);
+        __builtin_prefetch(x + ahead, 0, 2);
         r[i] = i < lines ? _mm512_maskz_loadu_epi32(first_of_16(n), x) : _mm512_setzero_si512();
     }
     transpose16(r);
@@ -99,10 +100,10 @@ static void rows(void *to_, int64_t ld, const void *data, int64_t row, int64_t c
             float *square = to + i * ld + j;
             const float *from = x + i + j * column;
             if (n_rows - i >= LANES && columns - j >= LANES) {
-                pack_square(square, ld, from, column, LANES, LANES);
+                pack_square(square, ld, from, column, LANES, LANES, LANES * column);
             } else {
                 float part[LANES * LANES];
-                pack_square(part, LANES, from, column, columns - j, n_rows - i);
+                pack_square(part, LANES, from, column, columns - j, n_rows - i, 0);
                 for (int64_t r = 0; r < LANES && i + r < n_rows; r++) {
                     memcpy(square + r * ld, part + r * LANES, sizeof part / LANES);
                 }
@@ -115,7 +116,10 @@ static void panel(void *to_, const void *data, int64_t row, int64_t column, bool
                   int64_t n)
 {
     (void)is_f32;
-    enum { AHEAD = 64 /* rows, a page and more each: the hardware sees no stream */ };
+    enum {
+        AHEAD = 64,  /* rows, a page and more each: the hardware sees no stream */
+        FURTHER = 64 /* numbers in a column */
+    };
     float *to = to_;
     const float *x = data;
     if (column == 1) {
@@ -127,13 +131,13 @@ static void panel(void *to_, const void *data, int64_t row, int64_t column, bool
         }
         return;
     }
-    for (int64_t p = 0; p < k; p += LANES, to += LANES * WIDTH) {
-        for (int64_t j = 0; j < WIDTH; j += LANES) {
+    for (int64_t j = 0; j < WIDTH; j += LANES) {
+        for (int64_t p = 0; p < k; p += LANES) {
             const float *from = x + p + j * column;
             if (k - p >= LANES && n - j >= LANES) {
-                pack_square(to + j, WIDTH, from, column, LANES, LANES);
+                pack_square(to + p * WIDTH + j, WIDTH, from, column, LANES, LANES, FURTHER);
             } else {
-                pack_square(to + j, WIDTH, from, column, n - j, k - p);
+                pack_square(to + p * WIDTH + j, WIDTH, from, column, n - j, k - p, 0);
             }
         }
     }
