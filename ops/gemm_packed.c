@@ -48,9 +48,12 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
     int64_t last_row = tsr__gemm_lesser(row + t->block, t->m);
     int64_t last_panel = tsr__gemm_lesser(first_panel + t->panels, tsr__gemm_pieces(t->n, WIDTH));
     size_t size = tsr_dtype_size(t->c.dtype);
+    /* The first panel finds the block of A outside the core's caches. To be fetched ahead its rows must lie together. */
+    bool new_rows = t->lda <= t->depth + LINE;
     if (p->begin != NULL) p->begin();
     for (int64_t panel = first_panel; panel < last_panel; panel++) {
         int64_t j = panel * WIDTH, columns = tsr__gemm_lesser(WIDTH, t->n - j);
+        const char *panel_b = t->b + j * t->depth * t->size;
         for (int64_t i = row; i < last_row; i += p->most_rows) {
             int64_t rows = tsr__gemm_lesser(p->most_rows, last_row - i);
             char *c = (char *)t->c.data + (size_t)(i * t->c.row + j) * size;
@@ -61,13 +64,14 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
                     __builtin_prefetch(line + at, 0, 2);
                 }
             }
+            const char *rows_a = t->a + i * t->lda * t->size, *next = panel_b;
+            if (new_rows && panel == first_panel) next = rows_a + p->most_rows * t->lda * t->size;
             tsr_product_store s = {.c = c,
                                    .bias = t->c.bias != NULL ? t->c.bias + j : NULL,
                                    .ld = t->c.row,
                                    .is_f32 = t->c.dtype == TSR_DTYPE_F32,
                                    .add = t->c.add};
-            p->multiply(&s, t->a + i * t->lda * t->size, t->lda, rows,
-                        t->b + j * t->depth * t->size, t->summed, columns);
+            p->multiply(&s, rows_a, t->lda, rows, panel_b, t->summed, columns, next);
         }
     }
     if (p->end != NULL) p->end();

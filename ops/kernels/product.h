@@ -45,9 +45,10 @@ typedef struct tsr_product_kernel {
     void (*begin)(void);
     void (*end)(void);
     /* x [rows, WIDTH] = A [rows, k] B, of packed operands, A's rows lda elements apart, 1 <= rows <= most_rows, k a
-     * multiple of `step`. Of x, n columns go to where `s` says, whose pointers are to the first of them. */
+     * multiple of `step`. Of x, n columns go to where `s` says, whose pointers are to the first of them. As many bytes as A
+     * has are fetched meanwhile from `next` on, which may be any address. */
     void (*multiply)(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
-                     const void *b, int64_t k, int64_t n);
+                     const void *b, int64_t k, int64_t n, const void *next);
     int64_t most_rows, step;
     tsr_dtype dtype; /* f32 or bf16 */
     const tsr_packing *packing;

@@ -102,8 +102,9 @@ static void multiply_16(float *out, const tsr_bf16 *a, int64_t lda, const tsr_bf
 }
 
 static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
-                     const void *b, int64_t k, int64_t n)
+                     const void *b, int64_t k, int64_t n, const void *next)
 {
+    (void)next;
     _Alignas(64) float out[2 * TILE * TSR_PRODUCT_WIDTH];
     const int upper = rows < TILE ? (int)rows : TILE, lower = (int)rows - upper;
     const bool whole = rows == 2 * TILE;

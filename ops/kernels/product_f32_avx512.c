@@ -25,17 +25,17 @@ static void store(const tsr_product_store *s, const float *x, int64_t n_rows, in
 }
 
 /* Rows come in threes, so that addresses take four registers and a stride. */
-static inline __attribute__((always_inline)) void multiply_rows(const tsr_product_store *s,
-                                                                const float *a, int64_t lda,
-                                                                const float *b, int64_t k,
-                                                                int64_t n, const int rows)
+static inline __attribute__((always_inline)) void
+multiply_rows(const tsr_product_store *s, const float *a, int64_t lda, const float *b, int64_t k,
+              int64_t n, const char *next, const int rows)
 {
     __m512 sum[TILE_ROWS][2];
     const float *three[TILE_ROWS / 3];
     for (int i = 0; i < TILE_ROWS / 3; i++) three[i] = 3 * i < rows ? a + 3 * i * lda : a;
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (int64_t p = 0; p < k; p++, b += WIDTH) {
+    for (int64_t p = 0; p < k; p++, b += WIDTH, next += 4 * rows) {
+        __builtin_prefetch(next, 0, 2);
         const __m512 left = _mm512_load_ps(b), right = _mm512_load_ps(b + LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < rows; i++) {
@@ -54,11 +54,11 @@ static inline __attribute__((always_inline)) void multiply_rows(const tsr_produc
 }
 
 static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
-                     const void *b, int64_t k, int64_t n)
+                     const void *b, int64_t k, int64_t n, const void *next)
 {
 #define CASE(rows)                                                                                 \
     case rows:                                                                                     \
-        multiply_rows(s, a, lda, b, k, n, rows);                                                   \
+        multiply_rows(s, a, lda, b, k, n, next, rows);                                             \
         break
     BY_ROWS(rows, CASE)
 #undef CASE
