@@ -153,7 +153,7 @@ tsr_status tsr_tensor_copy(tsr_tensor *dst, tsr_tensor *src)
     }
     dst->block->version++;
     if (dst->numel == 0) return TSR_STATUS_OK;
-    tsr_loop loop = tsr_loop__make(dst->shape, 2, (const int64_t *[]){dst->strides, src->strides});
+    tsr_loop loop = tsr_loop__over(2, (const tsr_tensor *[]){dst, src});
     TSR_PARALLEL_FOR(p, tsr_loop__pieces(&loop), dst->numel, copy_piece(dst, src, &loop, p));
     return TSR_STATUS_OK;
 }
@@ -167,7 +167,7 @@ tsr_status tsr_tensor_fill(tsr_tensor *dst, double value)
         memset(dst->data, 0, (size_t)dst->numel * tsr_dtype_size(dst->dtype));
         return TSR_STATUS_OK;
     }
-    tsr_loop loop = tsr_loop__make(dst->shape, 1, (const int64_t *[]){dst->strides});
+    tsr_loop loop = tsr_loop__over(1, (const tsr_tensor *[]){dst});
     int64_t stride = loop.stride[0][loop.ndim - 1];
     for (int64_t p = 0; p < tsr_loop__pieces(&loop); p++) {
         int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);
@@ -215,14 +215,14 @@ void tsr_tensor__add_in_place(tsr_tensor *dst, const tsr_tensor *src)
 {
     dst->block->version++;
     if (dst->numel == 0) return;
-    tsr_loop loop = tsr_loop__make(dst->shape, 2, (const int64_t *[]){dst->strides, src->strides});
+    tsr_loop loop = tsr_loop__over(2, (const tsr_tensor *[]){dst, src});
     TSR_PARALLEL_FOR(p, tsr_loop__pieces(&loop), dst->numel, add_piece(dst, src, &loop, p));
 }
 
 bool tsr_tensor_is_finite(const tsr_tensor *t)
 {
     if (t == NULL || !tsr_dtype_is_float(t->dtype) || t->numel == 0) return true;
-    tsr_loop loop = tsr_loop__make(t->shape, 1, (const int64_t *[]){t->strides});
+    tsr_loop loop = tsr_loop__over(1, &t);
     int64_t stride = loop.stride[0][loop.ndim - 1];
     for (int64_t p = 0; p < tsr_loop__pieces(&loop); p++) {
         int64_t at[TSR_LOOP_OPERANDS], n = tsr_loop__piece(&loop, p, at);

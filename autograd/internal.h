@@ -59,6 +59,12 @@ struct tsr_tensor {
 };
 
 void tsr_tensor__unref(tsr_tensor *t);
+static inline bool tsr_tensor__same_shape(const tsr_tensor *a, const tsr_tensor *b)
+{
+    bool same = a->shape.ndim == b->shape.ndim;
+    for (int d = 0; same && d < a->shape.ndim; d++) same = a->shape.size[d] == b->shape.size[d];
+    return same;
+}
 /* A handle on block (takes over the caller's reference to it, also on failure), registered in the scope. */
 tsr_tensor *tsr_tensor__make(tsr_block *block, void *data, tsr_dtype dtype, tsr_shape shape,
                              const int64_t *strides);

@@ -18,27 +18,9 @@ typedef struct tsr_loop {
 } tsr_loop;
 
 /* strides[k]: of operand k, for each dimension of shape (0 where it is broadcast). */
-static inline tsr_loop tsr_loop__make(tsr_shape shape, int operands, const int64_t *const *strides)
-{
-    tsr_loop loop = {.operands = operands};
-    int n = 0;
-    for (int d = 0; d < shape.ndim; d++) {
-        if (shape.size[d] == 1) continue;
-        bool merges = n > 0;
-        for (int k = 0; merges && k < operands; k++) {
-            merges = loop.stride[k][n - 1] == strides[k][d] * shape.size[d];
-        }
-        if (!merges) loop.size[n++] = 1;
-        loop.size[n - 1] *= shape.size[d];
-        for (int k = 0; k < operands; k++) loop.stride[k][n - 1] = strides[k][d];
-    }
-    if (n == 0) loop.size[n++] = 1;
-    loop.ndim = n;
-    loop.length = loop.size[n - 1];
-    loop.rows = 1;
-    for (int d = 0; d < n - 1; d++) loop.rows *= loop.size[d];
-    return loop;
-}
+tsr_loop tsr_loop__make(tsr_shape shape, int operands, const int64_t *const *strides);
+/* Over the shape of t[0], which the other operands have or are broadcast to. */
+tsr_loop tsr_loop__over(int operands, const tsr_tensor *const *t);
 
 /* The pieces that threads share: rows, long ones cut into parts. */
 enum { TSR_LOOP_PART = 16384 };

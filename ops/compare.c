@@ -16,7 +16,7 @@
 #define COMPARE(name, operator)                                                                    \
     static void name##_loop(tsr_tensor *r, tsr_tensor *a, tsr_tensor *b)                           \
     {                                                                                              \
-        tsr_loop loop = tsr_elementwise__loop2(r, a, b);                                           \
+        tsr_loop loop = tsr_loop__over(3, (const tsr_tensor *[]){r, a, b});                        \
         int64_t numel = tsr_tensor_numel(r), pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;     \
         uint8_t *rd = tsr_tensor_data_mut(r);                                                      \
         const void *xd = tsr_tensor_data(a), *yd = tsr_tensor_data(b);                             \

@@ -19,21 +19,6 @@ tsr_tensor *tsr_elementwise__like(const char *op, tsr_tensor *x);
 tsr_tensor *tsr_elementwise__broadcast(const char *op, tsr_tensor *a, tsr_tensor *b,
                                        tsr_dtype dtype);
 
-static inline tsr_loop tsr_elementwise__loop1(tsr_tensor *y, tsr_tensor *x)
-{
-    return tsr_loop__make(tsr_tensor_shape(y), 2,
-                          (const int64_t *[]){tsr_tensor_strides(y), tsr_tensor_strides(x)});
-}
-
-static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_tensor *b)
-{
-    int64_t sa[TSR_MAX_DIMS], sb[TSR_MAX_DIMS];
-    tsr_shape shape = tsr_tensor_shape(y);
-    tsr_loop__broadcast(tsr_tensor_shape(a), tsr_tensor_strides(a), shape, sa);
-    tsr_loop__broadcast(tsr_tensor_shape(b), tsr_tensor_strides(b), shape, sb);
-    return tsr_loop__make(shape, 3, (const int64_t *[]){tsr_tensor_strides(y), sa, sb});
-}
-
 /* How the loops read and write elements of a type S in which they do not compute. */
 #define TSR_ELEMENT_AS_IS(x) (x)
 
@@ -59,7 +44,7 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
 /* The body of such a function: fills y from x_. */
 #define TSR_UNARY_LOOP(y, x_, expression32, expression64)                                          \
     {                                                                                              \
-        tsr_loop loop = tsr_elementwise__loop1(y, x_);                                             \
+        tsr_loop loop = tsr_loop__over(2, (const tsr_tensor *[]){y, x_});                          \
         int64_t numel = tsr_tensor_numel(y), pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;     \
         void *yd = tsr_tensor_data_mut(y);                                                         \
         const void *xd = tsr_tensor_data(x_);                                                      \
@@ -108,7 +93,7 @@ static inline tsr_loop tsr_elementwise__loop2(tsr_tensor *y, tsr_tensor *a, tsr_
 #define TSR_BINARY(name, expression32, expression64)                                               \
     static void name(tsr_tensor *result, tsr_tensor *x_, tsr_tensor *y_)                           \
     {                                                                                              \
-        tsr_loop loop = tsr_elementwise__loop2(result, x_, y_);                                    \
+        tsr_loop loop = tsr_loop__over(3, (const tsr_tensor *[]){result, x_, y_});                 \
         int64_t numel = tsr_tensor_numel(result);                                                  \
         int64_t pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;                                  \
         void *rd = tsr_tensor_data_mut(result);                                                    \

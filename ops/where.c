@@ -21,15 +21,7 @@ struct where {
 
 static void forward(tsr_tensor *r, tsr_tensor *condition, tsr_tensor *a, tsr_tensor *b)
 {
-    int64_t strides[3][TSR_MAX_DIMS];
-    tsr_tensor *const operands[] = {condition, a, b};
-    tsr_shape shape = tsr_tensor_shape(r);
-    for (int k = 0; k < 3; k++) {
-        tsr_tensor *t = operands[k];
-        tsr_loop__broadcast(tsr_tensor_shape(t), tsr_tensor_strides(t), shape, strides[k]);
-    }
-    tsr_loop loop = tsr_loop__make(
-        shape, 4, (const int64_t *[]){tsr_tensor_strides(r), strides[0], strides[1], strides[2]});
+    tsr_loop loop = tsr_loop__over(4, (const tsr_tensor *[]){r, condition, a, b});
     int64_t numel = tsr_tensor_numel(r), pieces = numel > 0 ? tsr_loop__pieces(&loop) : 0;
     void *rd = tsr_tensor_data_mut(r);
     const void *cd = tsr_tensor_data(condition), *xd = tsr_tensor_data(a), *yd = tsr_tensor_data(b);
