@@ -156,6 +156,7 @@ TSR_API tsr_tensor *tsr_tensor_borrow(tsr_tensor *t);
 
 /* New tensors, contiguous, 64-byte aligned. NULL (and a sticky status) on failure or where the shape is NULL's child. */
 TSR_API tsr_tensor *tsr_empty(tsr_dtype dtype, tsr_shape shape); /* contents are not set */
+TSR_API tsr_tensor *tsr_empty_like(const tsr_tensor *t);         /* of t's type and shape */
 TSR_API tsr_tensor *tsr_zeros(tsr_dtype dtype, tsr_shape shape);
 TSR_API tsr_tensor *tsr_full(tsr_dtype dtype, tsr_shape shape, double value);
 TSR_API tsr_tensor *tsr_scalar(tsr_dtype dtype, double value);
@@ -165,11 +166,12 @@ TSR_API tsr_tensor *tsr_from(tsr_dtype dtype, tsr_shape shape, const void *data)
 /* All of these take NULL and answer with an empty value, so that a failed chain can be asked too. */
 TSR_API tsr_dtype tsr_tensor_dtype(const tsr_tensor *t);
 TSR_API tsr_shape tsr_tensor_shape(const tsr_tensor *t);
+TSR_API bool tsr_tensor_same_shape(const tsr_tensor *a, const tsr_tensor *b);
 TSR_API int tsr_tensor_ndim(const tsr_tensor *t);
 TSR_API int64_t tsr_tensor_size(const tsr_tensor *t,
                                 int dim); /* dim -1 is the last; 0 when out of range */
 TSR_API int64_t tsr_tensor_numel(const tsr_tensor *t);
-TSR_API const int64_t *tsr_tensor_strides(const tsr_tensor *t); /* in elements */
+TSR_API const int64_t *tsr_tensor_strides(const tsr_tensor *t); /* ndim, in elements */
 TSR_API bool tsr_tensor_is_contiguous(const tsr_tensor *t);
 /* First element. Writing through data_mut counts as a modification: a tape that saved these values then refuses
  * to use them. */

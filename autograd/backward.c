@@ -33,7 +33,7 @@ static const tsr_op accumulate_op = {.name = "accumulate", .backward = accumulat
 /* a + b, of one shape and type. */
 static tsr_tensor *accumulate(tsr_tensor *a, tsr_tensor *b)
 {
-    tsr_tensor *y = tsr_empty(a->dtype, a->shape);
+    tsr_tensor *y = tsr_empty_like(a);
     if (y == NULL || tsr_tensor_copy(y, a) != TSR_STATUS_OK) return NULL;
     tsr_tensor__add_in_place(y, b);
     return tsr_record(&accumulate_op, NULL, TSR_TENSORS(a, b), TSR_NO_TENSORS, TSR_TENSORS(y));
@@ -121,10 +121,10 @@ static bool walk_range(tsr_walk *walk, int64_t first, int64_t last);
 
 static bool gradient_fits(const tsr_variable *v, const tsr_tensor *g, const tsr_op *op, int input)
 {
-    if (g->dtype == v->dtype && tsr_shape_equal(g->shape, v->shape)) return true;
+    if (g->dtype == v->dtype && tsr_shape_equal(tsr_tensor_shape(g), v->shape)) return true;
     char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
     tsr_fail(TSR_STATUS_SHAPE, "%s: backward gave input %d a gradient of %s %s, expected %s %s",
-             op->name, input, tsr_dtype_name(g->dtype), tsr_shape_text(g->shape, got),
+             op->name, input, tsr_dtype_name(g->dtype), tsr_shape_text(tsr_tensor_shape(g), got),
              tsr_dtype_name(v->dtype), tsr_shape_text(v->shape, wanted));
     return false;
 }
@@ -331,7 +331,7 @@ static bool saved_are_unmodified(const tsr_node *node)
         if (t == NULL || t->block->version == node->versions[i]) continue;
         char text[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_STATE, "%s: a tensor %s that its backward needs was modified since%s%s",
-                 node->op->name, tsr_shape_text(t->shape, text),
+                 node->op->name, tsr_shape_text(tsr_tensor_shape(t), text),
                  node->origin != NULL && node->origin[0] != '\0' ? ", in " : "",
                  node->origin != NULL ? node->origin : "");
         return false;
@@ -481,7 +481,7 @@ static bool leaf_deposit(tsr_walk *walk, tsr_tensor *leaf, tsr_tensor *g)
     if (leaf->grad == NULL) {
         tsr_tensor *own = g;
         if (!walk->create_graph && !is_exclusive(g)) {
-            own = tsr_empty(g->dtype, g->shape);
+            own = tsr_empty_like(g);
             if (own == NULL || tsr_tensor_copy(own, g) != TSR_STATUS_OK) return false;
         }
         leaf->grad = tsr_tensor_hold(own);
@@ -506,15 +506,15 @@ static bool walk_tape(tsr_walk *walk, tsr_tensors outputs, tsr_tensors cotangent
             tsr_fail(TSR_STATUS_SHAPE,
                      "backward: output %d has shape %s, expected one element (or give "
                      "a cotangent)",
-                     o, tsr_shape_text(y->shape, got));
+                     o, tsr_shape_text(tsr_tensor_shape(y), got));
             return false;
         }
-        if (v == NULL) v = tsr_full(y->dtype, y->shape, 1.0);
+        if (v == NULL) v = tsr_full(y->dtype, tsr_tensor_shape(y), 1.0);
         if (v == NULL) return false;
-        if (v->dtype != y->dtype || !tsr_shape_equal(v->shape, y->shape)) {
+        if (v->dtype != y->dtype || !tsr_tensor_same_shape(v, y)) {
             tsr_fail(TSR_STATUS_SHAPE, "backward: cotangent %d is %s %s, expected %s %s", o,
-                     tsr_dtype_name(v->dtype), tsr_shape_text(v->shape, got),
-                     tsr_dtype_name(y->dtype), tsr_shape_text(y->shape, wanted));
+                     tsr_dtype_name(v->dtype), tsr_shape_text(tsr_tensor_shape(v), got),
+                     tsr_dtype_name(y->dtype), tsr_shape_text(tsr_tensor_shape(y), wanted));
             return false;
         }
         bool ok = true;
@@ -597,8 +597,8 @@ tsr_status tsr_grad(tsr_tape *tape, tsr_tensors outputs, tsr_tensors cotangents,
     ok = ok && walk_tape(&walk, outputs, cotangents);
     for (int i = 0; ok && i < inputs.n; i++) {
         tsr_tensor *g = walk.grads[tsr_tape__slot(tape, inputs.at[i], &slot_ok)];
-        grads[i] =
-            g != NULL ? tsr_tensor_borrow(g) : tsr_zeros(inputs.at[i]->dtype, inputs.at[i]->shape);
+        grads[i] = g != NULL ? tsr_tensor_borrow(g)
+                             : tsr_zeros(inputs.at[i]->dtype, tsr_tensor_shape(inputs.at[i]));
         ok = grads[i] != NULL;
     }
     for (int i = 0; !ok && i < inputs.n; i++) grads[i] = NULL;

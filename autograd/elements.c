@@ -63,9 +63,10 @@ double tsr_tensor_get(const tsr_tensor *t, int64_t i)
 {
     if (t == NULL || i < 0 || i >= t->numel) return (double)NAN;
     int64_t offset = 0;
-    for (int d = t->shape.ndim - 1; d >= 0; d--) {
-        offset += i % t->shape.size[d] * t->strides[d];
-        i /= t->shape.size[d];
+    const int64_t *strides = tsr_tensor_strides(t);
+    for (int d = t->ndim - 1; d >= 0; d--) {
+        offset += i % t->sizes[d] * strides[d];
+        i /= t->sizes[d];
     }
     return load(t->dtype, t->data, offset);
 }
@@ -146,10 +147,11 @@ static void copy_piece(const tsr_tensor *dst, const tsr_tensor *src, const tsr_l
 tsr_status tsr_tensor_copy(tsr_tensor *dst, tsr_tensor *src)
 {
     if (dst == NULL || src == NULL) return tsr_fail(TSR_STATUS_ARGUMENT, "copy: tensor is NULL");
-    if (!tsr_shape_equal(dst->shape, src->shape)) {
+    if (!tsr_tensor_same_shape(dst, src)) {
         char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
         return tsr_fail(TSR_STATUS_SHAPE, "copy: source has shape %s, expected %s",
-                        tsr_shape_text(src->shape, got), tsr_shape_text(dst->shape, wanted));
+                        tsr_shape_text(tsr_tensor_shape(src), got),
+                        tsr_shape_text(tsr_tensor_shape(dst), wanted));
     }
     dst->block->version++;
     if (dst->numel == 0) return TSR_STATUS_OK;

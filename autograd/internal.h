@@ -8,20 +8,25 @@
 
 /* ---- pool.c ---- */
 
-/* Every block of the pool starts with this header; the data follows at the next 64-byte boundary. */
+/* Every block of the pool starts with this header; the data follows at a 64-byte boundary, behind what else its user keeps
+ * with it: a tensor lies in the block of its data. */
 typedef struct tsr_block {
-    atomic_int refs;  /* tensors that share the block's data */
-    int size_class;   /* of the pool; -1: a mapping of its own size */
+    atomic_int refs; /* tensors that share the block's data; of a view's own block 1 */
+    int16_t size_class;
+    uint16_t offset;  /* of the data, from here, in bytes */
     uint64_t version; /* counts modifications of the data */
-    size_t capacity;  /* bytes of the whole block */
-    size_t bytes;     /* of the data, as asked for */
-    struct tsr_block *next_free;
+    union {
+        size_t bytes; /* of the data, as asked for */
+        struct tsr_block *next_free;
+    };
 } tsr_block;
 
-enum { TSR_BLOCK_HEADER = 64 };
-
-tsr_block *tsr_block__alloc(size_t bytes); /* refs 1; NULL without a message when memory is out */
+/* header: bytes before the data, sizeof(tsr_block) or more; rounded up to 64. refs 1; NULL without a message when memory is
+ * out. */
+tsr_block *tsr_block__alloc(size_t header, size_t bytes);
 void tsr_block__free(tsr_block *block);
+/* What lies between the header and the data is dead, the data is not: AddressSanitizer refuses it from now on. */
+void tsr_block__bury(tsr_block *block);
 /* From now on the n-th allocation (1 is the next one) fails, once; 0 switches that off. For tests. */
 TSR_API void tsr_pool__fail_at(int64_t n);
 /* Allocations so far, for the walk over failing ones. */
@@ -29,7 +34,7 @@ TSR_API int64_t tsr_pool__allocations(void);
 
 static inline void *tsr_block__data(tsr_block *block)
 {
-    return (char *)block + TSR_BLOCK_HEADER;
+    return (char *)block + block->offset;
 }
 
 /* ---- tensor.c ---- */
@@ -41,33 +46,24 @@ typedef struct tsr_hook {
 } tsr_hook;
 
 struct tsr_tensor {
+    tsr_block own; /* the memory of this handle, and of its data unless it is a view */
     atomic_int refs;
+    int32_t slot; /* history: the variable's number on the tape with this generation; -1: none */
     tsr_dtype dtype;
-    tsr_shape shape;
-    int64_t strides[TSR_MAX_DIMS];
-    int64_t numel;
+    int8_t ndim;
     bool contiguous;
     bool leaf_grad; /* a leaf that collects a gradient */
-    tsr_block *block;
-    void *data;
-    /* History: the variable's number on the tape with this generation; slot -1: none. */
-    int32_t slot;
+    int64_t numel;
     uint64_t generation;
+    tsr_block *block; /* the data's */
+    void *data;
     /* Leaves only. */
     tsr_tensor *grad;
     tsr_hook *hooks;
+    int64_t sizes[]; /* ndim sizes, then ndim strides */
 };
 
 void tsr_tensor__unref(tsr_tensor *t);
-static inline bool tsr_tensor__same_shape(const tsr_tensor *a, const tsr_tensor *b)
-{
-    bool same = a->shape.ndim == b->shape.ndim;
-    for (int d = 0; same && d < a->shape.ndim; d++) same = a->shape.size[d] == b->shape.size[d];
-    return same;
-}
-/* A handle on block (takes over the caller's reference to it, also on failure), registered in the scope. */
-tsr_tensor *tsr_tensor__make(tsr_block *block, void *data, tsr_dtype dtype, tsr_shape shape,
-                             const int64_t *strides);
 
 /* ---- scope.c ---- */
 

@@ -33,7 +33,7 @@ tsr_loop tsr_loop__over(int operands, const tsr_tensor *const *t)
 {
     bool flat = t[0]->contiguous;
     for (int k = 1; flat && k < operands; k++) {
-        flat = t[k]->contiguous && tsr_tensor__same_shape(t[0], t[k]);
+        flat = t[k]->contiguous && tsr_tensor_same_shape(t[0], t[k]);
     }
     if (flat) {
         tsr_loop loop;
@@ -46,9 +46,10 @@ tsr_loop tsr_loop__over(int operands, const tsr_tensor *const *t)
     }
     int64_t strides[TSR_LOOP_OPERANDS][TSR_MAX_DIMS];
     const int64_t *at[TSR_LOOP_OPERANDS];
+    tsr_shape shape = tsr_tensor_shape(t[0]);
     for (int k = 0; k < operands; k++) {
-        tsr_loop__broadcast(t[k]->shape, t[k]->strides, t[0]->shape, strides[k]);
+        tsr_loop__broadcast(tsr_tensor_shape(t[k]), tsr_tensor_strides(t[k]), shape, strides[k]);
         at[k] = strides[k];
     }
-    return tsr_loop__make(t[0]->shape, operands, at);
+    return tsr_loop__make(shape, operands, at);
 }

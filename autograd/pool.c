@@ -26,6 +26,7 @@
 enum {
     CLASSES_PER_OCTAVE = 8,
     SMALLEST_SHIFT = 7, /* 128 bytes: a header and 64 */
+    PLAIN_HEADER = 64,  /* of what is no tensor */
     CLASSES = CLASSES_PER_OCTAVE * (48 - SMALLEST_SHIFT),
     HUGE_PAGE = 2 << 20,
 };
@@ -55,15 +56,15 @@ static int class_of(size_t bytes)
     return (top - SMALLEST_SHIFT) * CLASSES_PER_OCTAVE + step;
 }
 
-/* A free block's data may not be touched. Its header may: LeakSanitizer follows the lists. */
+/* What a free block held may not be touched. Its header may: LeakSanitizer follows the lists. */
 static void poison(tsr_block *block)
 {
-    ASAN_POISON_MEMORY_REGION(tsr_block__data(block), block->capacity - TSR_BLOCK_HEADER);
+    ASAN_POISON_MEMORY_REGION(block + 1, class_bytes(block->size_class) - sizeof *block);
 }
 
 static void unpoison(tsr_block *block)
 {
-    ASAN_UNPOISON_MEMORY_REGION(tsr_block__data(block), block->capacity - TSR_BLOCK_HEADER);
+    ASAN_UNPOISON_MEMORY_REGION(block + 1, class_bytes(block->size_class) - sizeof *block);
 }
 
 static void *system_alloc(size_t bytes)
@@ -76,10 +77,11 @@ static void *system_alloc(size_t bytes)
     return p;
 }
 
-tsr_block *tsr_block__alloc(size_t bytes)
+tsr_block *tsr_block__alloc(size_t header, size_t bytes)
 {
     if (bytes > (size_t)1 << 46) return NULL;
-    int c = class_of(bytes + TSR_BLOCK_HEADER);
+    header = (header + 63) & ~(size_t)63;
+    int c = class_of(header + bytes);
     size_t size = class_bytes(c);
     pthread_mutex_lock(&pool.lock);
     if (!pool.env_read) {
@@ -108,22 +110,22 @@ tsr_block *tsr_block__alloc(size_t bytes)
     pthread_mutex_unlock(&pool.lock);
     if (block == NULL) return NULL;
     atomic_init(&block->refs, 1);
-    block->size_class = c;
+    block->size_class = (int16_t)c;
+    block->offset = (uint16_t)header;
     block->version = 0;
-    block->capacity = size;
     block->bytes = bytes;
-    block->next_free = NULL;
     return block;
 }
 
 void tsr_block__free(tsr_block *block)
 {
     if (block == NULL) return;
-    size_t size = block->capacity;
     int c = block->size_class;
+    size_t size = class_bytes(c);
 #ifndef NDEBUG
     /* All ones is a NaN in every floating type. */
-    memset(tsr_block__data(block), 0xff, size - TSR_BLOCK_HEADER);
+    unpoison(block);
+    memset(block + 1, 0xff, size - sizeof *block);
 #endif
     pthread_mutex_lock(&pool.lock);
     pool.in_use -= size;
@@ -131,6 +133,11 @@ void tsr_block__free(tsr_block *block)
     pool.free_list[c] = block;
     poison(block);
     pthread_mutex_unlock(&pool.lock);
+}
+
+void tsr_block__bury(tsr_block *block)
+{
+    ASAN_POISON_MEMORY_REGION(block + 1, block->offset - sizeof *block);
 }
 
 void tsr_pool__fail_at(int64_t n)
@@ -183,7 +190,7 @@ void tsr_pool_trim(void)
 
 void *tsr_alloc(size_t bytes)
 {
-    tsr_block *block = tsr_block__alloc(bytes);
+    tsr_block *block = tsr_block__alloc(PLAIN_HEADER, bytes);
     if (block == NULL) {
         tsr_fail(TSR_STATUS_MEMORY, "alloc: no memory for %zu bytes", bytes);
         return NULL;
@@ -193,5 +200,5 @@ void *tsr_alloc(size_t bytes)
 
 void tsr_free(void *p)
 {
-    if (p != NULL) tsr_block__free((tsr_block *)(void *)((char *)p - TSR_BLOCK_HEADER));
+    if (p != NULL) tsr_block__free((tsr_block *)(void *)((char *)p - PLAIN_HEADER));
 }

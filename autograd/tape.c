@@ -210,8 +210,8 @@ static int32_t new_variable(tsr_tape *tape, const tsr_tensor *t, tsr_tensor *lea
         tape->variables = array;
         tape->variables_capacity = capacity;
     }
-    tape->variables[tape->n_variables] =
-        (tsr_variable){.shape = t->shape, .dtype = t->dtype, .leaf = tsr_tensor_hold(leaf)};
+    tape->variables[tape->n_variables] = (tsr_variable){
+        .shape = tsr_tensor_shape(t), .dtype = t->dtype, .leaf = tsr_tensor_hold(leaf)};
     return tape->n_variables++;
 }
 

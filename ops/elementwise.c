@@ -13,7 +13,7 @@ bool tsr_elementwise__takes(const char *op, const char *argument, const tsr_tens
 tsr_tensor *tsr_elementwise__like(const char *op, tsr_tensor *x)
 {
     if (x == NULL || !tsr_elementwise__takes(op, "x", x)) return NULL;
-    return tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    return tsr_empty_like(x);
 }
 
 tsr_tensor *tsr_elementwise__broadcast(const char *op, tsr_tensor *a, tsr_tensor *b,
@@ -27,6 +27,7 @@ tsr_tensor *tsr_elementwise__broadcast(const char *op, tsr_tensor *a, tsr_tensor
         return NULL;
     }
     if (dtype == TSR_DTYPE_COUNT && !tsr_elementwise__takes(op, "a", a)) return NULL;
+    if (dtype == TSR_DTYPE_COUNT && tsr_tensor_same_shape(a, b)) return tsr_empty_like(a);
     tsr_shape shape;
     if (!tsr_shape_broadcast(tsr_tensor_shape(a), tsr_tensor_shape(b), &shape)) {
         char sa[TSR_SHAPE_TEXT], sb[TSR_SHAPE_TEXT];

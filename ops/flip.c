@@ -3,8 +3,6 @@
 #include "ops/ops.h"
 #include "ops/samples.h"
 
-#include <string.h>
-
 struct flip {
     int dim;
 };
@@ -28,7 +26,7 @@ tsr_tensor *tsr_flip(tsr_tensor *x, int dim)
     struct flip s = {tsr_dims__index("flip", "dim", dim, shape.ndim)};
     if (s.dim < 0) return NULL;
     int64_t strides[TSR_MAX_DIMS], n = shape.size[s.dim];
-    memcpy(strides, tsr_tensor_strides(x), sizeof strides);
+    for (int d = 0; d < shape.ndim; d++) strides[d] = tsr_tensor_strides(x)[d];
     int64_t last = n > 0 ? (n - 1) * strides[s.dim] : 0;
     strides[s.dim] = -strides[s.dim];
     tsr_tensor *y = tsr_empty(tsr_tensor_dtype(x), shape);

@@ -124,6 +124,36 @@ static void test_tensor__new_tensors_are_contiguous_and_aligned(void **state)
     assert_true(tsr_tensor_get(t, 0) == -5.0 && tsr_tensor_get(t, 1) == 9.0);
 }
 
+static void test_tensor__empty_like_is_contiguous_whatever_its_model_is(void **state)
+{
+    (void)state;
+    tsr_tensor *t = tsr_empty(TSR_DTYPE_BF16, TSR_SHAPE(4, 5, 6));
+    tsr_tensor *view = tsr_tensor_view(t, TSR_SHAPE(5, 1, 3), (int64_t[]){6, 30, 2}, 0);
+    tsr_tensor *like = tsr_empty_like(view);
+    assert_ok();
+    assert_int_equal(tsr_tensor_dtype(like), TSR_DTYPE_BF16);
+    assert_true(tsr_tensor_same_shape(like, view));
+    assert_true(tsr_tensor_is_contiguous(like) && !tsr_tensor_is_contiguous(view));
+    const int64_t *packed = tsr_tensor_strides(like), *strided = tsr_tensor_strides(view);
+    assert_true(packed[0] == 3 && packed[1] == 3 && packed[2] == 1);
+    assert_true(strided[0] == 6 && strided[1] == 30 && strided[2] == 2);
+}
+
+static void test_tensor__same_shape(void **state)
+{
+    (void)state;
+    const tsr_shape shapes[] = {TSR_SHAPE_SCALAR, TSR_SHAPE(1), TSR_SHAPE(2, 3),
+                                TSR_SHAPE(3, 2),  TSR_SHAPE(2), TSR_SHAPE(1, 1, 1, 1, 1, 1, 1, 9)};
+    for (int i = 0; i < 6; i++) {
+        for (int j = 0; j < 6; j++) {
+            tsr_tensor *a = tsr_empty(TSR_DTYPE_F32, shapes[i]);
+            tsr_tensor *b = tsr_empty(TSR_DTYPE_U8, shapes[j]);
+            assert_int_equal(tsr_tensor_same_shape(a, b), i == j);
+            assert_true(tsr_shape_equal(tsr_tensor_shape(b), shapes[j]));
+        }
+    }
+}
+
 static void test_tensor__impossible_tensors(void **state)
 {
     (void)state;
@@ -147,6 +177,9 @@ static void test_tensor__null_may_be_asked(void **state)
     assert_int_equal(tsr_tensor_numel(NULL), 0);
     assert_true(tsr_shape_equal(tsr_tensor_shape(NULL), TSR_SHAPE_SCALAR));
     assert_non_null(tsr_tensor_strides(NULL));
+    assert_null(tsr_empty_like(NULL));
+    assert_true(tsr_tensor_same_shape(NULL, NULL));
+    assert_false(tsr_tensor_same_shape(NULL, tsr_zeros(TSR_DTYPE_F32, TSR_SHAPE(1))));
     assert_null(tsr_tensor_data(NULL));
     assert_null(tsr_tensor_data_mut(NULL));
     assert_true(isnan(tsr_tensor_item(NULL)));
@@ -400,6 +433,8 @@ int main(void)
         tsr_test(test_tensor__shape_broadcast),
         tsr_test(test_tensor__shape_text),
         tsr_test(test_tensor__new_tensors_are_contiguous_and_aligned),
+        tsr_test(test_tensor__empty_like_is_contiguous_whatever_its_model_is),
+        tsr_test(test_tensor__same_shape),
         tsr_test(test_tensor__impossible_tensors),
         tsr_test(test_tensor__null_may_be_asked),
         tsr_test(test_tensor__is_finite_in_every_type_and_layout),
