@@ -342,6 +342,7 @@ TSR_API const void *tsr_node_block(const tsr_node *node);
 TSR_API tsr_tensor *tsr_node_saved(const tsr_node *node, int i);
 TSR_API tsr_tensor *tsr_node_input(const tsr_node *node, int i); /* fused ops only */
 TSR_API bool tsr_node_wants(const tsr_node *node, int i);
+TSR_API tsr_shape tsr_node_input_shape(const tsr_node *node, int i); /* of one that is wanted */
 
 /* ------------------------------------------------------------------ traces ------------------------------------------ */
 

@@ -116,16 +116,22 @@ bool tsr_walk__needs(const tsr_walk *walk, int32_t slot)
     return slot - walk->base < walk->n ? walk->needed[slot - walk->base] : walk->all_leaves;
 }
 
+tsr_shape tsr_node_input_shape(const tsr_node *node, int i)
+{
+    assert(tsr_node_wants(node, i));
+    return node->walk->tape->variables[node->input_slots[i]].form->shape;
+}
+
 static void mark_needed(tsr_walk *walk, int64_t first, int64_t last);
 static bool walk_range(tsr_walk *walk, int64_t first, int64_t last);
 
-static bool gradient_fits(const tsr_variable *v, const tsr_tensor *g, const tsr_op *op, int input)
+static bool gradient_fits(const tsr_form *form, const tsr_tensor *g, const tsr_op *op, int input)
 {
-    if (g->dtype == v->dtype && tsr_shape_equal(tsr_tensor_shape(g), v->shape)) return true;
+    if (g->dtype == form->dtype && tsr_tensor__has_shape(g, &form->shape)) return true;
     char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
     tsr_fail(TSR_STATUS_SHAPE, "%s: backward gave input %d a gradient of %s %s, expected %s %s",
              op->name, input, tsr_dtype_name(g->dtype), tsr_shape_text(tsr_tensor_shape(g), got),
-             tsr_dtype_name(v->dtype), tsr_shape_text(v->shape, wanted));
+             tsr_dtype_name(form->dtype), tsr_shape_text(form->shape, wanted));
     return false;
 }
 
@@ -162,7 +168,7 @@ static bool run_hooks(tsr_walk *walk, int32_t slot)
         tsr_tensor *g = hook->call(walk->grads[i], hook->user);
         if (tsr_status_get() != TSR_STATUS_OK) return false;
         if (g == NULL) continue;
-        if (!gradient_fits(v, g, &(tsr_op){.name = "grad hook"}, 0)) return false;
+        if (!gradient_fits(v->form, g, &(tsr_op){.name = "grad hook"}, 0)) return false;
         tsr_tensor_hold(g);
         tsr_tensor_release(&walk->grads[i]);
         walk->grads[i] = g;
@@ -351,7 +357,7 @@ static void plain_backward(const tsr_walk *walk, const tsr_node *node, tsr_tenso
     node->op->backward(node, grad_outputs, grad_inputs);
     for (int i = 0; node->op->widens && i < node->n_inputs; i++) {
         if (grad_inputs[i] == NULL || !tsr_walk__needs(walk, node->input_slots[i])) continue;
-        tsr_dtype dtype = walk->tape->variables[node->input_slots[i]].dtype;
+        tsr_dtype dtype = walk->tape->variables[node->input_slots[i]].form->dtype;
         if (dtype != TSR_DTYPE_BF16) continue;
         grad_inputs[i] = tsr_tensor_converted(grad_inputs[i], dtype);
     }
@@ -410,7 +416,8 @@ static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor **grad_outp
                      node->op->name, named ? " in " : "", named ? node->origin : "", i);
             return false;
         }
-        if (!gradient_fits(&walk->tape->variables[slot], grad_inputs[i], node->op, i)) return false;
+        if (!gradient_fits(walk->tape->variables[slot].form, grad_inputs[i], node->op, i))
+            return false;
         if (!deposit(walk, slot, grad_inputs[i])) return false;
     }
     return true;

@@ -64,6 +64,7 @@ struct tsr_tensor {
 };
 
 void tsr_tensor__unref(tsr_tensor *t);
+bool tsr_tensor__has_shape(const tsr_tensor *t, const tsr_shape *shape);
 
 /* ---- scope.c ---- */
 
@@ -91,11 +92,15 @@ struct tsr_node {
     const tsr_walk *walk; /* the one that is calling backward */
 };
 
-/* A variable of the tape: what its gradient must look like. */
-typedef struct tsr_variable {
-    tsr_shape shape;
+/* What the gradient of a variable must look like. */
+typedef struct tsr_form {
     tsr_dtype dtype;
-    tsr_hook *hooks;  /* in the tape's arena */
+    tsr_shape shape;
+} tsr_form;
+
+typedef struct tsr_variable {
+    const tsr_form *form; /* in the tape's arena, as hooks are; neighbours of one form share it */
+    tsr_hook *hooks;
     tsr_tensor *leaf; /* held; NULL for the output of a node */
     tsr_node *maker;  /* of an output that can be computed again; else NULL */
 } tsr_variable;
@@ -111,7 +116,6 @@ struct tsr_tape {
     int32_t n_variables, variables_capacity;
     int32_t *leaf_table; /* open addressing: handle of a leaf -> slot + 1 */
     int32_t leaf_table_size, n_leaves;
-    bool has_hooks;
     bool walking; /* a backward is under way */
     tsr_arena_chunk *chunks, *current;
 };

@@ -34,15 +34,16 @@ static uint64_t next_generation(void)
 void *tsr_tape__alloc(tsr_tape *tape, size_t bytes)
 {
     bytes = (bytes + 15) & ~(size_t)15;
-    tsr_arena_chunk *chunk = tape->current;
-    while (chunk != NULL && chunk->size - chunk->used < bytes) chunk = chunk->next;
+    tsr_arena_chunk *chunk = tape->current, **end = &tape->chunks;
+    while (chunk != NULL && chunk->size - chunk->used < bytes) {
+        end = &chunk->next;
+        chunk = chunk->next;
+    }
     if (chunk == NULL) {
         size_t size = bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES;
         chunk = tsr_alloc(size + CHUNK_HEADER);
         if (chunk == NULL) return NULL;
         *chunk = (tsr_arena_chunk){.size = size};
-        tsr_arena_chunk **end = &tape->chunks;
-        while (*end != NULL) end = &(*end)->next;
         *end = chunk;
     }
     tape->current = chunk;
@@ -86,7 +87,6 @@ void tsr_tape_reset(tsr_tape *tape)
     for (int32_t v = 0; v < tape->n_variables; v++) tsr_tensor_release(&tape->variables[v].leaf);
     tape->n_variables = 0;
     tape->n_leaves = 0;
-    tape->has_hooks = false;
     if (tape->leaf_table != NULL) {
         memset(tape->leaf_table, 0, (size_t)tape->leaf_table_size * sizeof *tape->leaf_table);
     }
@@ -199,6 +199,17 @@ static bool grow(void **array, size_t element, size_t n, size_t capacity)
     return true;
 }
 
+static const tsr_form *form_of(tsr_tape *tape, const tsr_tensor *t)
+{
+    if (tape->n_variables > 0) {
+        const tsr_form *last = tape->variables[tape->n_variables - 1].form;
+        if (last->dtype == t->dtype && tsr_tensor__has_shape(t, &last->shape)) return last;
+    }
+    tsr_form *form = tsr_tape__alloc(tape, sizeof *form);
+    if (form != NULL) *form = (tsr_form){t->dtype, tsr_tensor_shape(t)};
+    return form;
+}
+
 static int32_t new_variable(tsr_tape *tape, const tsr_tensor *t, tsr_tensor *leaf)
 {
     if (tape->n_variables == tape->variables_capacity) {
@@ -210,8 +221,10 @@ static int32_t new_variable(tsr_tape *tape, const tsr_tensor *t, tsr_tensor *lea
         tape->variables = array;
         tape->variables_capacity = capacity;
     }
-    tape->variables[tape->n_variables] = (tsr_variable){
-        .shape = tsr_tensor_shape(t), .dtype = t->dtype, .leaf = tsr_tensor_hold(leaf)};
+    const tsr_form *form = form_of(tape, t);
+    if (form == NULL) return -1;
+    tape->variables[tape->n_variables] =
+        (tsr_variable){.form = form, .leaf = tsr_tensor_hold(leaf)};
     return tape->n_variables++;
 }
 

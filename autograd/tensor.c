@@ -163,6 +163,13 @@ bool tsr_tensor_same_shape(const tsr_tensor *a, const tsr_tensor *b)
     return same;
 }
 
+bool tsr_tensor__has_shape(const tsr_tensor *t, const tsr_shape *shape)
+{
+    bool same = t->ndim == shape->ndim;
+    for (int d = 0; same && d < t->ndim; d++) same = t->sizes[d] == shape->size[d];
+    return same;
+}
+
 int tsr_tensor_ndim(const tsr_tensor *t)
 {
     return t != NULL ? t->ndim : 0;

@@ -11,8 +11,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
     tsr_tensor *a = tsr_node_saved(node, 0), *b = tsr_node_saved(node, 1), *g = grad_outputs[0];
-    if (tsr_node_wants(node, 0)) grad_inputs[0] = tsr_sum_to(tsr_mul(g, b), tsr_tensor_shape(a));
-    if (tsr_node_wants(node, 1)) grad_inputs[1] = tsr_sum_to(tsr_mul(g, a), tsr_tensor_shape(b));
+    if (tsr_node_wants(node, 0))
+        grad_inputs[0] = tsr_sum_to(tsr_mul(g, b), tsr_node_input_shape(node, 0));
+    if (tsr_node_wants(node, 1))
+        grad_inputs[1] = tsr_sum_to(tsr_mul(g, a), tsr_node_input_shape(node, 1));
 }
 
 static const tsr_op op = {.name = "mul", .backward = backward};

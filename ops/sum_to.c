@@ -6,42 +6,42 @@
 #include "ops/reduce.h"
 #include "ops/samples.h"
 
-struct sum_to {
-    tsr_shape from;
-};
-
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
-    const struct sum_to *s = tsr_node_block(node);
-    grad_inputs[0] = tsr_expand(grad_outputs[0], s->from);
+    grad_inputs[0] = tsr_expand(grad_outputs[0], tsr_node_input_shape(node, 0));
 }
 
-static const tsr_op op = {
-    .name = "sum_to", .block_size = sizeof(struct sum_to), .backward = backward};
+static const tsr_op op = {.name = "sum_to", .backward = backward};
+
+static bool has_shape(const tsr_tensor *x, tsr_shape shape)
+{
+    bool same = tsr_tensor_ndim(x) == shape.ndim;
+    for (int d = 0; same && d < shape.ndim; d++) same = tsr_tensor_size(x, d) == shape.size[d];
+    return same;
+}
 
 tsr_tensor *tsr_sum_to(tsr_tensor *x, tsr_shape shape)
 {
     if (x == NULL) return NULL;
-    struct sum_to s = {tsr_tensor_shape(x)};
-    if (tsr_shape_equal(s.from, shape)) return x;
-    tsr_shape both;
-    if (!tsr_shape_broadcast(s.from, shape, &both) || !tsr_shape_equal(both, s.from)) {
+    if (has_shape(x, shape)) return x;
+    tsr_shape from = tsr_tensor_shape(x), both;
+    if (!tsr_shape_broadcast(from, shape, &both) || !tsr_shape_equal(both, from)) {
         char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_SHAPE, "sum_to: x has shape %s, to which %s does not stretch",
-                 tsr_shape_text(s.from, got), tsr_shape_text(shape, wanted));
+                 tsr_shape_text(from, got), tsr_shape_text(shape, wanted));
         return NULL;
     }
     unsigned set = 0;
-    int lead = s.from.ndim - shape.ndim;
-    for (int d = 0; d < s.from.ndim; d++) {
-        if (d < lead || (shape.size[d - lead] == 1 && s.from.size[d] != 1)) set |= 1u << d;
+    int lead = from.ndim - shape.ndim;
+    for (int d = 0; d < from.ndim; d++) {
+        if (d < lead || (shape.size[d - lead] == 1 && from.size[d] != 1)) set |= 1u << d;
     }
     tsr_tensor *sum = tsr_reduce__sum(op.name, x, set, true, 1.0);
     int64_t strides[TSR_MAX_DIMS];
     for (int d = 0; d < shape.ndim; d++) strides[d] = tsr_tensor_strides(sum)[d + lead];
     tsr_tensor *y = tsr_tensor_view(sum, shape, strides, 0);
-    return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
+    return tsr_record(&op, NULL, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }
 
 static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)
