@@ -119,7 +119,7 @@ bool tsr_walk__needs(const tsr_walk *walk, int32_t slot)
 tsr_shape tsr_node_input_shape(const tsr_node *node, int i)
 {
     assert(tsr_node_wants(node, i));
-    return node->walk->tape->variables[node->input_slots[i]].form->shape;
+    return node->walk->tape->variables[tsr_node__inputs(node)[i]].form->shape;
 }
 
 static void mark_needed(tsr_walk *walk, int64_t first, int64_t last);
@@ -225,7 +225,7 @@ static bool make_aliases(const tsr_node *node, tsr_tensor *const *inputs, tsr_te
 {
     for (int i = 0; i < node->n_inputs; i++) {
         tsr_tensor *x = inputs[i];
-        aliases[i] = x == NULL ? NULL : node->input_slots[i] >= 0 ? alias(x) : tsr_detach(x);
+        aliases[i] = x == NULL ? NULL : tsr_node__inputs(node)[i] >= 0 ? alias(x) : tsr_detach(x);
         if (x != NULL && aliases[i] == NULL) return false;
     }
     return true;
@@ -243,7 +243,7 @@ static void backward_through_definition(tsr_walk *walk, const tsr_node *node,
     if (make_aliases(node, node->kept, aliases)) {
         int64_t first = tape->n_nodes;
         tsr_tensors inputs = {aliases, node->n_inputs};
-        node->op->definition(node->block, inputs, outputs);
+        node->op->definition(tsr_node__block(node), inputs, outputs);
         tsr_tensors out = {outputs, node->n_outputs};
         differentiate_inside(walk, first, base, inputs, out, grad_outputs, grad_inputs);
     }
@@ -258,7 +258,7 @@ struct recompute_block {
 static void recompute_backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                                tsr_tensor **grad_inputs)
 {
-    const struct recompute_block *b = node->block;
+    const struct recompute_block *b = tsr_node__block(node);
     tsr_walk *walk = (tsr_walk *)node->walk;
     tsr_tape *tape = walk->tape;
     size_t n_in = (size_t)node->n_inputs, n_out = (size_t)node->n_outputs;
@@ -268,7 +268,7 @@ static void recompute_backward(const tsr_node *node, tsr_tensor *const *grad_out
     int32_t base = tape->n_variables;
     int64_t before = tape->n_nodes;
     bool was = tsr_recording_set(true);
-    if (make_aliases(node, node->saved, aliases)) {
+    if (make_aliases(node, tsr_node__saved(node), aliases)) {
         int64_t first = tape->n_nodes;
         tsr_tensors inputs = {aliases, node->n_inputs};
         b->f(inputs, outputs, node->n_outputs, b->user);
@@ -313,7 +313,7 @@ static bool leads_to_needed(const tsr_walk *walk, const tsr_node *node)
 {
     if (node->op == &recompute_op) return true; /* may reach any leaf */
     for (int i = 0; i < node->n_inputs; i++) {
-        if (tsr_walk__needs(walk, node->input_slots[i])) return true;
+        if (tsr_walk__needs(walk, tsr_node__inputs(node)[i])) return true;
     }
     return false;
 }
@@ -324,7 +324,7 @@ static void mark_needed(tsr_walk *walk, int64_t first, int64_t last)
         const tsr_node *node = walk->tape->nodes[k];
         if (!leads_to_needed(walk, node)) continue;
         for (int o = 0; o < node->n_outputs; o++) {
-            int32_t slot = node->output_slots[o];
+            int32_t slot = tsr_node__outputs(node)[o];
             if (slot >= walk->base) walk->needed[slot - walk->base] = true;
         }
     }
@@ -333,8 +333,8 @@ static void mark_needed(tsr_walk *walk, int64_t first, int64_t last)
 static bool saved_are_unmodified(const tsr_node *node)
 {
     for (int i = 0; i < node->n_kept + node->n_saved; i++) {
-        const tsr_tensor *t = node->kept[i]; /* saved follows kept */
-        if (t == NULL || t->block->version == node->versions[i]) continue;
+        const tsr_tensor *t = node->kept[i];
+        if (t == NULL || t->block->version == tsr_node__versions(node)[i]) continue;
         char text[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_STATE, "%s: a tensor %s that its backward needs was modified since%s%s",
                  node->op->name, tsr_shape_text(tsr_tensor_shape(t), text),
@@ -356,8 +356,8 @@ static void plain_backward(const tsr_walk *walk, const tsr_node *node, tsr_tenso
     }
     node->op->backward(node, grad_outputs, grad_inputs);
     for (int i = 0; node->op->widens && i < node->n_inputs; i++) {
-        if (grad_inputs[i] == NULL || !tsr_walk__needs(walk, node->input_slots[i])) continue;
-        tsr_dtype dtype = walk->tape->variables[node->input_slots[i]].form->dtype;
+        if (grad_inputs[i] == NULL || !tsr_walk__needs(walk, tsr_node__inputs(node)[i])) continue;
+        tsr_dtype dtype = walk->tape->variables[tsr_node__inputs(node)[i]].form->dtype;
         if (dtype != TSR_DTYPE_BF16) continue;
         grad_inputs[i] = tsr_tensor_converted(grad_inputs[i], dtype);
     }
@@ -367,7 +367,7 @@ static void plain_backward(const tsr_walk *walk, const tsr_node *node, tsr_tenso
 static void drop_made(tsr_node *node)
 {
     for (int i = 0; i < node->n_kept; i++) {
-        if (node->makers[i] != NULL) node->kept[i] = NULL;
+        if (tsr_node__makers(node)[i] != NULL) node->kept[i] = NULL;
     }
 }
 
@@ -376,14 +376,14 @@ static bool make_kept(const tsr_tape *tape, tsr_node *node)
 {
     if (!saved_are_unmodified(node)) return false;
     for (int i = 0; i < node->n_kept; i++) {
-        tsr_node *maker = node->makers[i];
+        tsr_node *maker = tsr_node__makers(node)[i];
         if (maker == NULL) continue;
         int o = 0;
-        while (maker->output_slots[o] != node->input_slots[i]) o++;
+        while (tsr_node__outputs(maker)[o] != tsr_node__inputs(node)[i]) o++;
         tsr_tensor *t = make_kept(tape, maker) ? maker->op->again(maker, o) : NULL;
         drop_made(maker);
         if (t == NULL) return false;
-        t->slot = node->input_slots[i];
+        t->slot = tsr_node__inputs(node)[i];
         t->generation = tape->generation;
         node->kept[i] = t;
     }
@@ -407,7 +407,7 @@ static bool call_backward(tsr_walk *walk, tsr_node *node, tsr_tensor **grad_outp
     drop_made(node);
     if (tsr_status_get() != TSR_STATUS_OK) return false;
     for (int i = 0; i < node->n_inputs; i++) {
-        int32_t slot = node->input_slots[i];
+        int32_t slot = tsr_node__inputs(node)[i];
         if (grad_inputs[i] == NULL || !tsr_walk__needs(walk, slot)) continue;
         if (tsr_anomaly__on() && !tsr_tensor_is_finite(grad_inputs[i])) {
             bool named = node->origin != NULL && node->origin[0] != '\0';
@@ -427,7 +427,7 @@ static bool walk_node(tsr_walk *walk, tsr_node *node)
 {
     bool any = false, ok = true;
     for (int o = 0; o < node->n_outputs; o++) {
-        int32_t slot = node->output_slots[o];
+        int32_t slot = tsr_node__outputs(node)[o];
         if (slot < 0 || walk->grads[slot - walk->base] == NULL) continue;
         any = true;
         ok = ok && run_hooks(walk, slot);
@@ -442,7 +442,7 @@ static bool walk_node(tsr_walk *walk, tsr_node *node)
         memset(gradients, 0, n * sizeof *gradients);
     }
     for (int o = 0; o < node->n_outputs; o++) {
-        int32_t slot = node->output_slots[o];
+        int32_t slot = tsr_node__outputs(node)[o];
         if (slot >= 0) gradients[o] = walk->grads[slot - walk->base];
     }
     tsr_scope scope = tsr_scope_open();
@@ -459,7 +459,7 @@ static bool walk_range(tsr_walk *walk, int64_t first, int64_t last)
         if (!walk_node(walk, node)) return false;
         if (walk->release) tsr_node__release(node);
         for (int o = 0; o < node->n_outputs; o++) {
-            int32_t i = node->output_slots[o] - walk->base;
+            int32_t i = tsr_node__outputs(node)[o] - walk->base;
             if (i >= 0 && !walk->asked[i]) tsr_tensor_release(&walk->grads[i]);
         }
     }

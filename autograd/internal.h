@@ -80,17 +80,49 @@ void tsr_tensor__add_in_place(tsr_tensor *dst, const tsr_tensor *src);
 
 typedef struct tsr_walk tsr_walk;
 
+/* One piece of the tape's arena: after the members, in the order of the functions below, lies what their numbers say. */
 struct tsr_node {
     const tsr_op *op;
-    void *block;
+    const tsr_walk *walk;                     /* the one that is calling backward */
     const char *origin;                       /* anomaly mode only */
     int n_inputs, n_outputs, n_saved, n_kept; /* kept: inputs of a fused op, else 0 */
-    int32_t *input_slots, *output_slots;      /* -1: needs no gradient */
-    tsr_tensor **kept, **saved;
-    tsr_node **makers;    /* of kept: who computes it again; kept is NULL then, but in backward */
-    uint64_t *versions;   /* of kept, then of saved, when they were recorded */
-    const tsr_walk *walk; /* the one that is calling backward */
+    tsr_tensor *kept[];                       /* then those saved */
 };
+
+static inline tsr_tensor *const *tsr_node__saved(const tsr_node *node)
+{
+    return node->kept + node->n_kept;
+}
+
+/* Of kept: who computes it again; kept is NULL then, but in backward. */
+static inline tsr_node **tsr_node__makers(const tsr_node *node)
+{
+    return (tsr_node **)(node->kept + node->n_kept + node->n_saved);
+}
+
+/* Of kept, then of saved, when they were recorded. */
+static inline uint64_t *tsr_node__versions(const tsr_node *node)
+{
+    return (uint64_t *)(tsr_node__makers(node) + node->n_kept);
+}
+
+/* Inputs, then outputs; -1: needs no gradient. */
+static inline int32_t *tsr_node__inputs(const tsr_node *node)
+{
+    return (int32_t *)(tsr_node__versions(node) + node->n_kept + node->n_saved);
+}
+
+static inline int32_t *tsr_node__outputs(const tsr_node *node)
+{
+    return tsr_node__inputs(node) + node->n_inputs;
+}
+
+/* What the op's block_size says, aligned for any type. */
+static inline void *tsr_node__block(const tsr_node *node)
+{
+    uintptr_t end = (uintptr_t)(tsr_node__outputs(node) + node->n_outputs);
+    return (void *)((end + 15) & ~(uintptr_t)15);
+}
 
 /* What the gradient of a variable must look like. */
 typedef struct tsr_form {

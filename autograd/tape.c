@@ -71,8 +71,7 @@ tsr_tape *tsr_tape_open(void)
 
 void tsr_node__release(tsr_node *node)
 {
-    for (int i = 0; i < node->n_kept; i++) tsr_tensor_release(&node->kept[i]);
-    for (int i = 0; i < node->n_saved; i++) tsr_tensor_release(&node->saved[i]);
+    for (int i = 0; i < node->n_kept + node->n_saved; i++) tsr_tensor_release(&node->kept[i]);
 }
 
 void tsr_tape__truncate(tsr_tape *tape, int64_t n)
@@ -324,36 +323,25 @@ static tsr_node *new_node(tsr_tape *tape, const tsr_op *op, const void *block, t
         tape->nodes = array;
         tape->nodes_capacity = capacity;
     }
-    size_t kept = op->definition != NULL && !op->records ? (size_t)inputs.n : 0;
     size_t n_saved = (size_t)saved.n;
+    size_t n_kept = op->definition != NULL && !op->records ? (size_t)inputs.n : 0;
     size_t slots = (size_t)inputs.n + (size_t)outputs.n;
-    size_t block_bytes = (op->block_size + 15) & ~(size_t)15;
-    size_t header =
-        (sizeof(tsr_node) + 15) & ~(size_t)15; /* the typed block is aligned for any type */
-    char *p = tsr_tape__alloc(
-        tape, header + block_bytes + (kept + n_saved) * (sizeof(tsr_tensor *) + sizeof(uint64_t)) +
-                  kept * sizeof(tsr_node *) + slots * sizeof(int32_t));
-    if (p == NULL) return NULL;
-    tsr_node *node = (tsr_node *)(void *)p;
+    size_t bytes = sizeof(tsr_node) + n_kept * sizeof(tsr_node *) + slots * sizeof(int32_t) +
+                   (n_kept + n_saved) * (sizeof(tsr_tensor *) + sizeof(uint64_t));
+    tsr_node *node = tsr_tape__alloc(tape, ((bytes + 15) & ~(size_t)15) + op->block_size);
+    if (node == NULL) return NULL;
     *node = (tsr_node){.op = op,
                        .n_inputs = inputs.n,
                        .n_outputs = outputs.n,
                        .n_saved = saved.n,
-                       .n_kept = (int)kept};
-    node->block = p + header;
-    node->kept = (tsr_tensor **)(void *)((char *)node->block + block_bytes);
-    node->saved = node->kept + kept;
-    node->makers = (tsr_node **)(void *)(node->saved + n_saved);
-    node->versions = (uint64_t *)(void *)(node->makers + kept);
-    node->input_slots = (int32_t *)(void *)(node->versions + kept + n_saved);
-    node->output_slots = node->input_slots + inputs.n;
-    if (op->block_size > 0) memcpy(node->block, block, op->block_size);
-    for (size_t i = 0; i < kept + n_saved; i++) {
-        tsr_tensor *t = i < kept ? inputs.at[i] : saved.at[i - kept];
-        node->kept[i] = tsr_tensor_hold(t); /* saved follows kept */
-        node->versions[i] = t != NULL ? t->block->version : 0;
-        if (i < kept) node->makers[i] = NULL;
+                       .n_kept = (int)n_kept};
+    for (size_t i = 0; i < n_kept + n_saved; i++) {
+        tsr_tensor *t = i < n_kept ? inputs.at[i] : saved.at[i - n_kept];
+        node->kept[i] = tsr_tensor_hold(t);
+        tsr_node__versions(node)[i] = t != NULL ? t->block->version : 0;
+        if (i < n_kept) tsr_node__makers(node)[i] = NULL;
     }
+    if (op->block_size > 0) memcpy(tsr_node__block(node), block, op->block_size);
     return node;
 }
 
@@ -369,9 +357,9 @@ static bool is_among(tsr_tensors list, const tsr_tensor *t)
 static void drop_remakable(const tsr_tape *tape, tsr_node *node)
 {
     for (int i = 0; i < node->n_kept; i++) {
-        int32_t slot = node->input_slots[i];
+        int32_t slot = tsr_node__inputs(node)[i];
         if (slot < 0 || tape->variables[slot].maker == NULL) continue;
-        node->makers[i] = tape->variables[slot].maker;
+        tsr_node__makers(node)[i] = tape->variables[slot].maker;
         tsr_tensor_release(&node->kept[i]);
     }
 }
@@ -403,13 +391,13 @@ static tsr_tensor *record(const tsr_op *op, const void *block, tsr_tensors input
     if (node == NULL) return NULL;
     bool ok = true;
     for (int i = 0; i < inputs.n; i++)
-        node->input_slots[i] = tsr_tape__slot(tape, inputs.at[i], &ok);
+        tsr_node__inputs(node)[i] = tsr_tape__slot(tape, inputs.at[i], &ok);
     for (int i = 0; i < outputs.n; i++) {
         tsr_tensor *y = outputs.at[i];
-        node->output_slots[i] = -1;
+        tsr_node__outputs(node)[i] = -1;
         if (!ok || !tsr_dtype_is_float(y->dtype)) continue;
         assert(y->slot < 0 && !y->leaf_grad && "an op returns new handles");
-        y->slot = node->output_slots[i] = new_variable(tape, y, NULL);
+        y->slot = tsr_node__outputs(node)[i] = new_variable(tape, y, NULL);
         y->generation = tape->generation;
         ok = y->slot >= 0;
         if (ok && op->again != NULL && !is_among(saved, y)) tape->variables[y->slot].maker = node;
@@ -438,7 +426,7 @@ tsr_tensor *tsr_tape__record_always(const tsr_op *op, const void *block, tsr_ten
 
 const void *tsr_node_block(const tsr_node *node)
 {
-    return node->block;
+    return tsr_node__block(node);
 }
 
 tsr_tensor *tsr_node__widened(const tsr_node *node, tsr_tensor *t)
@@ -450,7 +438,7 @@ tsr_tensor *tsr_node__widened(const tsr_node *node, tsr_tensor *t)
 tsr_tensor *tsr_node_saved(const tsr_node *node, int i)
 {
     assert(i >= 0 && i < node->n_saved);
-    return tsr_node__widened(node, node->saved[i]);
+    return tsr_node__widened(node, tsr_node__saved(node)[i]);
 }
 
 tsr_tensor *tsr_node_input(const tsr_node *node, int i)
@@ -462,5 +450,5 @@ tsr_tensor *tsr_node_input(const tsr_node *node, int i)
 bool tsr_node_wants(const tsr_node *node, int i)
 {
     assert(i >= 0 && i < node->n_inputs);
-    return tsr_walk__needs(node->walk, node->input_slots[i]);
+    return tsr_walk__needs(node->walk, tsr_node__inputs(node)[i]);
 }

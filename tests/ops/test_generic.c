@@ -244,12 +244,12 @@ static void test_generic__definition(void **state)
         tsr_recording_set(false);
         /* The node's own inputs, which a sample of several operators does not know. */
         tsr_tensors of = node->op->records ? in : (tsr_tensors){node->kept, node->n_inputs};
-        node->op->definition(node->block, of, defined);
+        node->op->definition(tsr_node_block(node), of, defined);
         tsr_recording_set(true);
         assert_true(node->n_outputs <= MOST);
         for (int o = 0; o < outputs_of(t); o++) {
             for (int k = 0; k < node->n_outputs; k++) {
-                if (y[o]->slot < 0 || y[o]->slot != node->output_slots[k]) continue;
+                if (y[o]->slot < 0 || y[o]->slot != tsr_node__outputs(node)[k]) continue;
                 assert_close(y[o], defined[k], 1e-11);
             }
         }
