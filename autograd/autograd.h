@@ -465,7 +465,7 @@ typedef struct tsr_pool_stats {
 
 TSR_API tsr_pool_stats tsr_pool_stats_get(void);
 TSR_API void tsr_pool_peak_reset(void);
-/* Gives all cached storage back to the system. */
+/* Gives cached storage back to the system: all but small blocks (up to 4 KiB) that share a slab (64 KiB) with used ones. */
 TSR_API void tsr_pool_trim(void);
 /* 64-byte aligned memory from the pool, for objects beside tensors; NULL and a sticky status when there is none. */
 TSR_API void *tsr_alloc(size_t bytes);

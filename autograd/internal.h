@@ -19,6 +19,7 @@ typedef struct tsr_block {
         size_t bytes; /* of the data, as asked for */
         struct tsr_block *next_free;
     };
+    struct tsr_slab *slab; /* of the pool; NULL: a piece of the system's own */
 } tsr_block;
 
 /* header: bytes before the data, sizeof(tsr_block) or more; rounded up to 64. refs 1; NULL without a message when memory is

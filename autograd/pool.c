@@ -1,6 +1,9 @@
 /*
  * The storage pool: blocks by size class, eight classes to an octave, so that at most an eighth is unused. Freed blocks
  * wait in their class's list; nothing goes back to the system before tsr_pool_trim().
+ *
+ * Small blocks are cut from slabs, each with a list of its own (as in mimalloc; Leijen et al., ISMM 2019): however many
+ * come and go and in whatever order, those that are made one after another stay neighbours.
  */
 #include "autograd/internal.h"
 
@@ -18,7 +21,9 @@
 #endif
 #ifdef TSR_ASAN
 #include <sanitizer/asan_interface.h>
+enum { SLAB_BYTES = 0 }; /* each block is the system's own, with red zones */
 #else
+enum { SLAB_BYTES = 64 << 10 };
 #define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
@@ -29,11 +34,22 @@ enum {
     PLAIN_HEADER = 64,  /* of what is no tensor */
     CLASSES = CLASSES_PER_OCTAVE * (48 - SMALLEST_SHIFT),
     HUGE_PAGE = 2 << 20,
+    SMALL = SLAB_BYTES / 16, /* the largest block that is cut from a slab */
+    SLAB_HEADER = 64,
 };
+
+/* Blocks of one class, from SLAB_HEADER bytes on. */
+typedef struct tsr_slab {
+    struct tsr_slab *next; /* of those with room */
+    tsr_block *free_list;
+    int used;  /* blocks that are not free */
+    int uncut; /* offset of what was never used */
+} tsr_slab;
 
 static struct {
     pthread_mutex_t lock;
-    tsr_block *free_list[CLASSES];
+    tsr_block *free_list[CLASSES]; /* of large blocks */
+    tsr_slab *slabs[CLASSES];      /* of small ones; with room */
     size_t in_use, peak, reserved;
     int64_t system_calls, allocations, fail_at;
     bool env_read;
@@ -77,6 +93,58 @@ static void *system_alloc(size_t bytes)
     return p;
 }
 
+static void *take_from_system(size_t bytes)
+{
+    void *p = system_alloc(bytes);
+    pool.system_calls++;
+    if (p != NULL) pool.reserved += bytes;
+    return p;
+}
+
+static bool has_room(const tsr_slab *slab, size_t size)
+{
+    return slab->free_list != NULL || (size_t)slab->uncut + size <= SLAB_BYTES;
+}
+
+static tsr_block *pop(tsr_block **list)
+{
+    tsr_block *block = *list;
+    if (block == NULL) return NULL;
+    unpoison(block);
+    *list = block->next_free;
+    __builtin_prefetch(*list, 1);
+    return block;
+}
+
+/* Blocks of class c; NULL when memory is out. */
+static tsr_block *take_large(int c, size_t size)
+{
+    tsr_block *block = pop(&pool.free_list[c]);
+    if (block == NULL) block = take_from_system(size);
+    if (block != NULL) block->slab = NULL;
+    return block;
+}
+
+static tsr_block *take_small(int c, size_t size)
+{
+    tsr_slab *slab = pool.slabs[c];
+    if (slab == NULL) {
+        slab = take_from_system(SLAB_BYTES);
+        if (slab == NULL) return NULL;
+        *slab = (tsr_slab){.uncut = SLAB_HEADER};
+        pool.slabs[c] = slab;
+    }
+    tsr_block *block = pop(&slab->free_list);
+    if (block == NULL) {
+        block = (tsr_block *)(void *)((char *)slab + slab->uncut);
+        slab->uncut += (int)size;
+    }
+    slab->used++;
+    if (!has_room(slab, size)) pool.slabs[c] = slab->next;
+    block->slab = slab;
+    return block;
+}
+
 tsr_block *tsr_block__alloc(size_t header, size_t bytes)
 {
     if (bytes > (size_t)1 << 46) return NULL;
@@ -92,17 +160,7 @@ tsr_block *tsr_block__alloc(size_t header, size_t bytes)
     tsr_block *block = NULL;
     pool.allocations++;
     bool fail = pool.fail_at > 0 && --pool.fail_at == 0;
-    if (!fail) {
-        block = pool.free_list[c];
-        if (block != NULL) {
-            unpoison(block);
-            pool.free_list[c] = block->next_free;
-        } else {
-            block = system_alloc(size);
-            pool.system_calls++;
-            if (block != NULL) pool.reserved += size;
-        }
-    }
+    if (!fail) block = size <= SMALL ? take_small(c, size) : take_large(c, size);
     if (block != NULL) {
         pool.in_use += size;
         if (pool.in_use > pool.peak) pool.peak = pool.in_use;
@@ -124,13 +182,20 @@ void tsr_block__free(tsr_block *block)
     size_t size = class_bytes(c);
 #ifndef NDEBUG
     /* All ones is a NaN in every floating type. */
-    unpoison(block);
+    ASAN_UNPOISON_MEMORY_REGION(block + 1, block->offset - sizeof *block); /* it may be buried */
     memset(block + 1, 0xff, size - sizeof *block);
 #endif
     pthread_mutex_lock(&pool.lock);
     pool.in_use -= size;
-    block->next_free = pool.free_list[c];
-    pool.free_list[c] = block;
+    tsr_slab *slab = block->slab;
+    tsr_block **list = slab != NULL ? &slab->free_list : &pool.free_list[c];
+    if (slab != NULL && !has_room(slab, size)) {
+        slab->next = pool.slabs[c];
+        pool.slabs[c] = slab;
+    }
+    if (slab != NULL) slab->used--;
+    block->next_free = *list;
+    *list = block;
     poison(block);
     pthread_mutex_unlock(&pool.lock);
 }
@@ -171,6 +236,13 @@ void tsr_pool_peak_reset(void)
     pthread_mutex_unlock(&pool.lock);
 }
 
+static void give_back(void *p, size_t bytes)
+{
+    pool.reserved -= bytes;
+    pool.system_calls++;
+    free(p);
+}
+
 void tsr_pool_trim(void)
 {
     pthread_mutex_lock(&pool.lock);
@@ -180,9 +252,16 @@ void tsr_pool_trim(void)
             tsr_block *block = pool.free_list[c];
             unpoison(block);
             pool.free_list[c] = block->next_free;
-            pool.reserved -= size;
-            pool.system_calls++;
-            free(block);
+            give_back(block, size);
+        }
+        for (tsr_slab **at = &pool.slabs[c]; *at != NULL;) {
+            tsr_slab *slab = *at;
+            if (slab->used > 0) {
+                at = &slab->next;
+                continue;
+            }
+            *at = slab->next;
+            give_back(slab, SLAB_BYTES);
         }
     }
     pthread_mutex_unlock(&pool.lock);
