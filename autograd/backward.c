@@ -454,8 +454,16 @@ static bool walk_node(tsr_walk *walk, tsr_node *node)
 
 static bool walk_range(tsr_walk *walk, int64_t first, int64_t last)
 {
+    /* A long tape is in no cache any more: nodes, and then their tensors, are asked for some steps before. */
+    enum { NODE_AHEAD = 8, TENSORS_AHEAD = 4 };
     for (int64_t k = last - 1; k >= first; k--) {
-        tsr_node *node = walk->tape->nodes[k];
+        tsr_node *const *at = &walk->tape->nodes[k], *node = *at;
+        if (k - NODE_AHEAD >= first) __builtin_prefetch(at[-NODE_AHEAD]);
+        if (k - TENSORS_AHEAD >= first) {
+            const tsr_node *soon = at[-TENSORS_AHEAD];
+            int n = soon->n_kept + soon->n_saved;
+            for (int i = 0; i < n; i++) __builtin_prefetch(soon->kept[i]);
+        }
         if (!walk_node(walk, node)) return false;
         if (walk->release) tsr_node__release(node);
         for (int o = 0; o < node->n_outputs; o++) {
