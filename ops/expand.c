@@ -6,35 +6,28 @@
 #include "ops/ops.h"
 #include "ops/samples.h"
 
-struct expand {
-    tsr_shape from;
-};
-
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
-    const struct expand *s = tsr_node_block(node);
-    grad_inputs[0] = tsr_sum_to(grad_outputs[0], s->from);
+    grad_inputs[0] = tsr_sum_to(grad_outputs[0], tsr_node_input_shape(node, 0));
 }
 
-static const tsr_op op = {
-    .name = "expand", .block_size = sizeof(struct expand), .backward = backward};
+static const tsr_op op = {.name = "expand", .backward = backward};
 
 tsr_tensor *tsr_expand(tsr_tensor *x, tsr_shape shape)
 {
     if (x == NULL) return NULL;
-    struct expand s = {tsr_tensor_shape(x)};
-    tsr_shape both;
-    if (!tsr_shape_broadcast(s.from, shape, &both) || !tsr_shape_equal(both, shape)) {
+    tsr_shape from = tsr_tensor_shape(x), both;
+    if (!tsr_shape_broadcast(from, shape, &both) || !tsr_shape_equal(both, shape)) {
         char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_SHAPE, "expand: x has shape %s, which does not stretch to %s",
-                 tsr_shape_text(s.from, got), tsr_shape_text(shape, wanted));
+                 tsr_shape_text(from, got), tsr_shape_text(shape, wanted));
         return NULL;
     }
     int64_t strides[TSR_MAX_DIMS];
-    tsr_loop__broadcast(s.from, tsr_tensor_strides(x), shape, strides);
+    tsr_loop__broadcast(from, tsr_tensor_strides(x), shape, strides);
     tsr_tensor *y = tsr_tensor_view(x, shape, strides, 0);
-    return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
+    return tsr_record(&op, NULL, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }
 
 static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)

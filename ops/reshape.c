@@ -9,10 +9,6 @@
 
 #include <inttypes.h>
 
-struct reshape {
-    tsr_shape from;
-};
-
 /* The shape with -1 replaced by what is left. */
 static bool complete(tsr_shape from, tsr_shape *to)
 {
@@ -75,19 +71,17 @@ static bool view_strides(tsr_tensor *x, tsr_shape to, int64_t *strides)
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
-    const struct reshape *s = tsr_node_block(node);
-    grad_inputs[0] = tsr_reshape(grad_outputs[0], s->from);
+    grad_inputs[0] = tsr_reshape(grad_outputs[0], tsr_node_input_shape(node, 0));
 }
 
-static const tsr_op op = {
-    .name = "reshape", .block_size = sizeof(struct reshape), .backward = backward};
+static const tsr_op op = {.name = "reshape", .backward = backward};
 
 tsr_tensor *tsr_reshape(tsr_tensor *x, tsr_shape shape)
 {
     if (x == NULL) return NULL;
-    struct reshape s = {tsr_tensor_shape(x)};
-    if (!complete(s.from, &shape)) return NULL;
-    if (tsr_shape_equal(s.from, shape)) return x;
+    tsr_shape from = tsr_tensor_shape(x);
+    if (!complete(from, &shape)) return NULL;
+    if (tsr_shape_equal(from, shape)) return x;
     int64_t strides[TSR_MAX_DIMS] = {0};
     if (!view_strides(x, shape, strides)) {
         x = tsr_contiguous(x);
@@ -95,7 +89,7 @@ tsr_tensor *tsr_reshape(tsr_tensor *x, tsr_shape shape)
         view_strides(x, shape, strides);
     }
     tsr_tensor *y = tsr_tensor_view(x, shape, strides, 0);
-    return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
+    return tsr_record(&op, NULL, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }
 
 static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)

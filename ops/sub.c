@@ -5,29 +5,26 @@
 #include "ops/ops.h"
 #include "ops/samples.h"
 
-struct sub {
-    tsr_shape a, b;
-};
-
 TSR_BINARY(subtract, x - y, x - y)
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
-    const struct sub *s = tsr_node_block(node);
-    if (tsr_node_wants(node, 0)) grad_inputs[0] = tsr_sum_to(grad_outputs[0], s->a);
-    if (tsr_node_wants(node, 1)) grad_inputs[1] = tsr_neg(tsr_sum_to(grad_outputs[0], s->b));
+    tsr_tensor *g = grad_outputs[0];
+    if (tsr_node_wants(node, 0)) grad_inputs[0] = tsr_sum_to(g, tsr_node_input_shape(node, 0));
+    if (tsr_node_wants(node, 1)) {
+        grad_inputs[1] = tsr_neg(tsr_sum_to(g, tsr_node_input_shape(node, 1)));
+    }
 }
 
-static const tsr_op op = {.name = "sub", .block_size = sizeof(struct sub), .backward = backward};
+static const tsr_op op = {.name = "sub", .backward = backward};
 
 tsr_tensor *tsr_sub(tsr_tensor *a, tsr_tensor *b)
 {
     tsr_tensor *r = tsr_elementwise__broadcast(op.name, a, b, TSR_DTYPE_COUNT);
     if (r == NULL) return NULL;
     subtract(r, a, b);
-    struct sub s = {tsr_tensor_shape(a), tsr_tensor_shape(b)};
-    return tsr_record(&op, &s, TSR_TENSORS(a, b), TSR_NO_TENSORS, TSR_TENSORS(r));
+    return tsr_record(&op, NULL, TSR_TENSORS(a, b), TSR_NO_TENSORS, TSR_TENSORS(r));
 }
 
 static void call(tsr_tensors in, tsr_tensor **out, int n_out, void *user)

@@ -6,7 +6,7 @@
 #include "ops/samples.h"
 
 struct sum {
-    tsr_shape from, keepdim; /* of x, and of y with the summed dimensions kept */
+    tsr_shape keepdim; /* of y with the summed dimensions kept */
 };
 
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
@@ -14,7 +14,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 {
     const struct sum *s = tsr_node_block(node);
     tsr_tensor *g = tsr_reshape(grad_outputs[0], s->keepdim);
-    grad_inputs[0] = tsr_expand(g, s->from);
+    grad_inputs[0] = tsr_expand(g, tsr_node_input_shape(node, 0));
 }
 
 static const tsr_field fields[] = {TSR_FIELD(struct sum, "keepdim", keepdim), {0}};
@@ -26,7 +26,7 @@ tsr_tensor *tsr_sum(tsr_tensor *x, const int *dims, int n_dims, bool keepdim)
 {
     unsigned set;
     if (x == NULL || !tsr_reduce__dims(op.name, x, dims, n_dims, &set)) return NULL;
-    struct sum s = {tsr_tensor_shape(x), tsr_reduce__shape(x, set, true)};
+    struct sum s = {tsr_reduce__shape(x, set, true)};
     tsr_tensor *y = tsr_reduce__sum(op.name, x, set, keepdim, 1.0);
     return tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
 }

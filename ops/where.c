@@ -7,10 +7,6 @@
 #include "ops/ops.h"
 #include "ops/samples.h"
 
-struct where {
-    tsr_shape a, b;
-};
-
 #define SELECT(T)                                                                                  \
     {                                                                                              \
         T *out = (T *)rd + at[0];                                                                  \
@@ -42,19 +38,17 @@ static void forward(tsr_tensor *r, tsr_tensor *condition, tsr_tensor *a, tsr_ten
 static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
-    const struct where *s = tsr_node_block(node);
     tsr_tensor *condition = tsr_node_saved(node, 0), *g = grad_outputs[0];
     tsr_tensor *zero = tsr_scalar(tsr_tensor_dtype(g), 0.0);
     if (tsr_node_wants(node, 1)) {
-        grad_inputs[1] = tsr_sum_to(tsr_where(condition, g, zero), s->a);
+        grad_inputs[1] = tsr_sum_to(tsr_where(condition, g, zero), tsr_node_input_shape(node, 1));
     }
     if (tsr_node_wants(node, 2)) {
-        grad_inputs[2] = tsr_sum_to(tsr_where(condition, zero, g), s->b);
+        grad_inputs[2] = tsr_sum_to(tsr_where(condition, zero, g), tsr_node_input_shape(node, 2));
     }
 }
 
-static const tsr_op op = {
-    .name = "where", .block_size = sizeof(struct where), .backward = backward};
+static const tsr_op op = {.name = "where", .backward = backward};
 
 static tsr_tensor *result(tsr_tensor *condition, tsr_tensor *a, tsr_tensor *b)
 {
@@ -89,8 +83,7 @@ tsr_tensor *tsr_where(tsr_tensor *condition, tsr_tensor *a, tsr_tensor *b)
     tsr_tensor *r = result(condition, a, b);
     if (r == NULL) return NULL;
     forward(r, condition, a, b);
-    struct where s = {tsr_tensor_shape(a), tsr_tensor_shape(b)};
-    return tsr_record(&op, &s, TSR_TENSORS(condition, a, b), TSR_TENSORS(condition),
+    return tsr_record(&op, NULL, TSR_TENSORS(condition, a, b), TSR_TENSORS(condition),
                       TSR_TENSORS(r));
 }
 
