@@ -129,7 +129,7 @@ static bool batch_statistics(tsr_tensor *stats, tsr_tensor *x, tsr_tensor *runni
 static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, tsr_tensor *stats)
 {
     tsr_channels n = channels_of(x);
-    tsr_tensor *y = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    tsr_tensor *y = tsr_empty_like(x);
     if (y == NULL) return NULL;
     const tsr_kernels *k = tsr_kernels__get(tsr_tensor_dtype(x));
     void *yd = tsr_tensor_data_mut(y);

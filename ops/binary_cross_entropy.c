@@ -30,7 +30,7 @@ tsr_tensor *tsr_binary_cross_entropy(tsr_tensor *logits, tsr_tensor *target)
         !tsr_rows__same(op.name, "logits", logits, "target", target)) {
         return NULL;
     }
-    tsr_tensor *r = tsr_empty(tsr_tensor_dtype(logits), tsr_tensor_shape(logits));
+    tsr_tensor *r = tsr_empty_like(logits);
     if (r == NULL) return NULL;
     entropy(r, logits, target);
     return tsr_record(&op, NULL, TSR_TENSORS(logits, target), TSR_TENSORS(logits, target),

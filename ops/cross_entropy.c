@@ -76,7 +76,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     tsr_tensor *x = tsr_tensor_packed(tsr_node_input(node, 0));
     tsr_tensor *target = x != NULL ? tsr_tensor_packed(tsr_node_input(node, 1)) : NULL;
     tsr_tensor *g = target != NULL ? tsr_tensor_packed(grad_outputs[0]) : NULL;
-    tsr_tensor *dx = g != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
+    tsr_tensor *dx = g != NULL ? tsr_empty_like(x) : NULL;
     if (dx == NULL) return;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));

@@ -72,7 +72,7 @@ static const tsr_op op = {
 static tsr_tensor *cumsum(tsr_tensor *x, const struct cumsum *s)
 {
     if (x == NULL || !tsr_rows__is_real(op.name, "x", x)) return NULL;
-    tsr_tensor *y = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    tsr_tensor *y = tsr_empty_like(x);
     if (y == NULL) return NULL;
     tsr_scope scope = tsr_scope_open();
     tsr_tensor *packed = tsr_tensor_packed(x);

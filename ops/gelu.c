@@ -44,7 +44,7 @@ static void backward_piece(tsr_dtype dtype, void *dx, const void *x, const void 
 static tsr_tensor *forward(tsr_tensor *x, bool tanh)
 {
     x = tsr_tensor_packed(x);
-    tsr_tensor *y = x != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
+    tsr_tensor *y = tsr_empty_like(x);
     if (y == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
@@ -69,7 +69,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const struct gelu *s = tsr_node_block(node);
     tsr_tensor *x = tsr_tensor_packed(tsr_node_input(node, 0));
     tsr_tensor *g = x != NULL ? tsr_tensor_packed(grad_outputs[0]) : NULL;
-    tsr_tensor *dx = g != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
+    tsr_tensor *dx = g != NULL ? tsr_empty_like(x) : NULL;
     if (dx == NULL) return;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);

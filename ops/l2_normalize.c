@@ -42,7 +42,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const struct l2_normalize *s = tsr_node_block(node);
     tsr_tensor *x = tsr_rows__along(tsr_node_input(node, 0), s->dim);
     tsr_tensor *g = x != NULL ? tsr_rows__along(grad_outputs[0], s->dim) : NULL;
-    tsr_tensor *dx = g != NULL ? tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x)) : NULL;
+    tsr_tensor *dx = g != NULL ? tsr_empty_like(x) : NULL;
     if (dx == NULL) return;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_rows r = tsr_rows__of(tsr_tensor_shape(x));

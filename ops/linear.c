@@ -71,7 +71,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
         grad_inputs[0] = dx;
     }
     if (tsr_node_wants(node, 1)) {
-        tsr_tensor *dw = tsr_empty(tsr_tensor_dtype(weight), tsr_tensor_shape(weight));
+        tsr_tensor *dw = tsr_empty_like(weight);
         if (dw == NULL || !tsr_rows__factor(x, &fx) ||
             !tsr_rows__product(s->dtype, outputs, in, rows, tsr__gemm_transposed(fg), fx, NULL,
                                dw)) {

@@ -92,7 +92,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     const struct logsumexp *s = tsr_node_block(node);
     tsr_tensor *x = tsr_tensor_packed(tsr_node_input(node, 0)), *y = tsr_node_saved(node, 0);
     tsr_tensor *g = tsr_tensor_packed(grad_outputs[0]);
-    tsr_tensor *dx = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    tsr_tensor *dx = tsr_empty_like(x);
     if (x == NULL || g == NULL || dx == NULL) return;
     int64_t outer, inner, n = tsr_tensor_size(x, s->dim);
     tsr_index__lanes(tsr_tensor_shape(x), s->dim, &outer, &inner);

@@ -20,7 +20,7 @@ static const tsr_op op = {.name = "mse", .backward = backward};
 tsr_tensor *tsr_mse(tsr_tensor *x, tsr_tensor *y)
 {
     if (x == NULL || y == NULL || !tsr_rows__same(op.name, "x", x, "y", y)) return NULL;
-    tsr_tensor *r = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    tsr_tensor *r = tsr_empty_like(x);
     if (r == NULL) return NULL;
     square(r, x, y);
     return tsr_record(&op, NULL, TSR_TENSORS(x, y), TSR_TENSORS(x, y), TSR_TENSORS(r));

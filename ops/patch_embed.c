@@ -92,7 +92,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     }
     if (tsr_node_wants(node, 1)) {
         tsr_tensor *patches = patches_of(s, x);
-        tsr_tensor *dweight = tsr_empty(tsr_tensor_dtype(weight), tsr_tensor_shape(weight));
+        tsr_tensor *dweight = tsr_empty_like(weight);
         if (patches == NULL || dweight == NULL ||
             !tsr_rows__product(s->dtype, s->width, s->cells, s->tokens, tsr__gemm_transposed(fg),
                                matrix(patches, s->cells), NULL, dweight)) {

@@ -40,7 +40,7 @@ tsr_tensor *tsr_roll(tsr_tensor *x, int dim, int64_t shift)
     int64_t n = tsr_tensor_size(x, s.dim);
     int64_t ahead = n > 0 ? (shift % n + n) % n : 0;
     s.back = n - ahead;
-    tsr_tensor *y = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    tsr_tensor *y = tsr_empty_like(x);
     if (y == NULL || !move(y, ahead, x, 0, s.dim, n - ahead) ||
         !move(y, 0, x, s.back, s.dim, ahead))
         return NULL;

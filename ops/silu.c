@@ -34,7 +34,7 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
                      tsr_tensor **grad_inputs)
 {
     tsr_tensor *x = tsr_node_input(node, 0);
-    tsr_tensor *dx = tsr_empty(tsr_tensor_dtype(x), tsr_tensor_shape(x));
+    tsr_tensor *dx = tsr_empty_like(x);
     if (dx == NULL) return;
     gradient(dx, grad_outputs[0], x);
     grad_inputs[0] = dx;

@@ -304,7 +304,7 @@ static tsr_tensor *gumbel(tsr_tensor *like, tsr_rng rng)
 {
     tsr_scope scope = tsr_scope_open();
     bool was = tsr_recording_set(false);
-    tsr_tensor *u = tsr_empty(tsr_tensor_dtype(like), tsr_tensor_shape(like));
+    tsr_tensor *u = tsr_empty_like(like);
     rng.purpose = tsr_rng_purpose("gumbel");
     for (int64_t b = 0; b < tsr_tensor_size(u, 0); b++) {
         tsr_fill_uniform(tsr_slice(u, 0, b, b + 1, 1), tsr_rng_row(rng, b), 1e-7, 1.0 - 1e-7);
