@@ -1,6 +1,6 @@
 /*
  * The Tessera side of tests/bench/compare_pytorch.py: does a piece of work once for each line on its standard input and
- * answers with the seconds it took; at the end of the input, with the process's peak memory in MiB.
+ * answers with the seconds it took.
  *     bench_compare WORK [FOLDER]
  */
 #include "recipes/recipes.h"
@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 static classifier *model;
 
@@ -251,9 +250,6 @@ static int answer(const struct work *work)
         fprintf(stderr, "bench_compare: %s\n", tsr_message());
         return 1;
     }
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    printf("%ld\n", usage.ru_maxrss / 1024);
     classifier_free(&model);
     tsr_trainer_free(&trainer);
     tsr_dataset_close(&data);
