@@ -19,7 +19,7 @@ enum {
     MOST_BLOCK_ROWS = 480,   /* in a block */
     PACKED_ROWS = 96,        /* that a thread packs at a time */
     PAGE = 4096,
-    TASKS = 8, /* for each thread, at least */
+    TASKS = 32, /* for each thread, at least */
 };
 
 struct job {
