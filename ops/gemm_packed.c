@@ -17,7 +17,8 @@ enum {
     CHUNK = 1024,            /* of k, where C is f32 */
     BLOCK_BYTES = 384 << 10, /* of A in a block */
     MOST_BLOCK_ROWS = 480,   /* in a block */
-    PACKED_ROWS = 96,        /* that a thread packs at a time */
+    PACKED_ROWS = 192,       /* that a thread packs at a time */
+    PACKED_PANELS = 2,       /* too: what lies side by side goes to one core */
     PAGE = 4096,
     TASKS = 32, /* for each thread, at least */
 };
@@ -113,16 +114,21 @@ static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t fi
         bands = tsr__gemm_pieces(t->m, PACKED_ROWS);
     }
     int64_t lda = t->lda, m = t->m;
-    TSR__GEMM_SHARE(piece, bands + panels, threads, {
+    int64_t lots = tsr__gemm_pieces(panels, PACKED_PANELS);
+    TSR__GEMM_SHARE(piece, bands + lots, threads, {
         if (piece < bands) {
             int64_t i = piece * PACKED_ROWS;
             packing->rows(packed_a + i * lda * size, lda, tsr__gemm_element(a, i, 0), a.row,
                           a.column, a.dtype == TSR_DTYPE_F32, tsr__gemm_lesser(PACKED_ROWS, m - i),
                           k);
         } else {
-            int64_t j = (piece - bands) * WIDTH;
-            packing->panel(packed_b + j * depth * size, tsr__gemm_element(b, 0, j), b.row, b.column,
-                           b.dtype == TSR_DTYPE_F32, k, tsr__gemm_lesser(WIDTH, n - j));
+            int64_t first_panel = (piece - bands) * PACKED_PANELS;
+            int64_t end = tsr__gemm_lesser(first_panel + PACKED_PANELS, panels);
+            for (int64_t j = first_panel * WIDTH; j < end * WIDTH; j += WIDTH) {
+                packing->panel(packed_b + j * depth * size, tsr__gemm_element(b, 0, j), b.row,
+                               b.column, b.dtype == TSR_DTYPE_F32, k,
+                               tsr__gemm_lesser(WIDTH, n - j));
+            }
         }
     });
     multiply(t, threads);
