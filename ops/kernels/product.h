@@ -32,7 +32,7 @@ typedef struct tsr_product_store {
 /* What packs. An operand's element (i, j) is at data[i * row + j * column], one of the strides being 1; is_f32: it
  * is f32, rounded on its way where the kernel's type is bf16. */
 typedef struct tsr_packing {
-    /* to [rows, ld], ld >= columns in whole lines: 0 from `columns` on. */
+    /* to [rows, ld], ld >= columns in whole lines: 0 from `columns` to the kernel's next step. */
     void (*rows)(void *to, int64_t ld, const void *data, int64_t row, int64_t column, bool is_f32,
                  int64_t rows, int64_t columns);
     /* One panel [k rounded up to a line] of n <= WIDTH columns of a [k, n]. */
