@@ -19,6 +19,7 @@ enum {
     MOST_BLOCK_ROWS = 480,   /* in a block */
     PACKED_ROWS = 192,       /* that a thread packs at a time */
     PACKED_PANELS = 2,       /* too: what lies side by side goes to one core */
+    SLAB_BYTES = 16 << 20,   /* of each factor that are packed at once */
     PAGE = 4096,
     TASKS = 32, /* for each thread, at least */
 };
@@ -134,17 +135,19 @@ static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t fi
     multiply(t, threads);
 }
 
-bool tsr__gemm_packed(const tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
-                      tsr_factor a, tsr_factor b, tsr_product c)
+/* Of k, for one chunk. */
+static int64_t chunk_length(int64_t k, tsr_dtype of_c, int64_t line)
 {
-    if (m == 0 || n == 0) return true;
-    int threads = tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k);
+    if (of_c != TSR_DTYPE_F32 || k <= CHUNK) return k;
+    return tsr__gemm_rounded_up(tsr__gemm_pieces(k, tsr__gemm_pieces(k, CHUNK)), line);
+}
+
+/* As many rows and columns as are packed at once. */
+static bool multiply_slab(const tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
+                          tsr_factor a, tsr_factor b, tsr_product c, int threads)
+{
     int64_t size = (int64_t)tsr_dtype_size(kernel->dtype), line = LINE / size;
-    int64_t chunk = k, most = CHUNK;
-    if (c.dtype == TSR_DTYPE_F32 && k > most) {
-        chunk = tsr__gemm_rounded_up(tsr__gemm_pieces(k, tsr__gemm_pieces(k, most)), line);
-    }
-    int64_t depth = tsr__gemm_rounded_up(chunk, line);
+    int64_t chunk = chunk_length(k, c.dtype, line), depth = tsr__gemm_rounded_up(chunk, line);
     int64_t elements = tsr__gemm_rounded_up(n, WIDTH) * depth +
                        (lies_packed(kernel, a, k) ? 0 : m * (depth + line));
     char *room = tsr_alloc((size_t)(elements * size));
@@ -165,5 +168,33 @@ bool tsr__gemm_packed(const tsr_product_kernel *kernel, int64_t m, int64_t n, in
         first += chunk;
     } while (first < k);
     tsr_free(room);
+    return true;
+}
+
+bool tsr__gemm_packed(const tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
+                      tsr_factor a, tsr_factor b, tsr_product c)
+{
+    int threads = tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k);
+    int64_t size = (int64_t)tsr_dtype_size(kernel->dtype);
+    int64_t line_bytes = chunk_length(k, c.dtype, LINE / size) * size + LINE;
+    int64_t lines = SLAB_BYTES / line_bytes;
+    int64_t rows = lies_packed(kernel, a, k) ? m : tsr__gemm_rounded_up(lines + 1, PACKED_ROWS);
+    int64_t columns = tsr__gemm_rounded_up(lines + 1, WIDTH);
+    int64_t of_c = (int64_t)tsr_dtype_size(c.dtype);
+    for (int64_t j = 0; j < n; j += columns) {
+        for (int64_t i = 0; i < m; i += rows) {
+            tsr_factor slab_a = a, slab_b = b;
+            tsr_product slab_c = c;
+            slab_a.data = tsr__gemm_element(a, i, 0);
+            slab_b.data = tsr__gemm_element(b, 0, j);
+            slab_c.data = (char *)c.data + (i * c.row + j) * of_c;
+            if (c.bias != NULL) slab_c.bias = c.bias + j;
+            if (!multiply_slab(kernel, tsr__gemm_lesser(rows, m - i),
+                               tsr__gemm_lesser(columns, n - j), k, slab_a, slab_b, slab_c,
+                               threads)) {
+                return false;
+            }
+        }
+    }
     return true;
 }
