@@ -4,6 +4,7 @@
  *
  * dx = dy (Phi(x) + x phi(x)), phi = Phi' the density; with tanh dx = dy (s + x s (1 - s) 2 u').
  */
+#include "ops/gelu.h"
 #include "ops/elementwise.h"
 #include "ops/half.h"
 #include "ops/kernels/bf16.h"
@@ -41,36 +42,39 @@ static void backward_piece(tsr_dtype dtype, void *dx, const void *x, const void 
     }
 }
 
-static tsr_tensor *forward(tsr_tensor *x, bool tanh)
+void tsr_gelu__apply(tsr_dtype dtype, void *y, const void *x, int64_t numel, bool tanh)
+{
+    int64_t size = (int64_t)tsr_dtype_size(dtype);
+    TSR_PARALLEL_FOR(part, (numel + PIECE - 1) / PIECE, numel, {
+        int64_t at = part * PIECE;
+        forward_piece(dtype, (char *)y + at * size, (const char *)x + at * size,
+                      piece_length(numel, at), tanh);
+    });
+}
+
+tsr_tensor *tsr_gelu__forward(tsr_tensor *x, bool tanh)
 {
     x = tsr_tensor_packed(x);
     tsr_tensor *y = tsr_empty_like(x);
     if (y == NULL) return NULL;
-    tsr_dtype dtype = tsr_tensor_dtype(x);
-    int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
-    char *yd = tsr_tensor_data_mut(y);
-    const char *xd = tsr_tensor_data(x);
-    TSR_PARALLEL_FOR(part, (numel + PIECE - 1) / PIECE, numel, {
-        int64_t at = part * PIECE;
-        forward_piece(dtype, yd + at * size, xd + at * size, piece_length(numel, at), tanh);
-    });
+    tsr_gelu__apply(tsr_tensor_dtype(x), tsr_tensor_data_mut(y), tsr_tensor_data(x),
+                    tsr_tensor_numel(x), tanh);
     return y;
 }
 
 static tsr_tensor *again(const tsr_node *node, int o)
 {
     (void)o;
-    return forward(tsr_node_input(node, 0), ((const struct gelu *)tsr_node_block(node))->tanh);
+    const struct gelu *s = tsr_node_block(node);
+    return tsr_gelu__forward(tsr_node_input(node, 0), s->tanh);
 }
 
-static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
-                     tsr_tensor **grad_inputs)
+tsr_tensor *tsr_gelu__backward(tsr_tensor *x, tsr_tensor *g, bool tanh)
 {
-    const struct gelu *s = tsr_node_block(node);
-    tsr_tensor *x = tsr_tensor_packed(tsr_node_input(node, 0));
-    tsr_tensor *g = x != NULL ? tsr_tensor_packed(grad_outputs[0]) : NULL;
+    x = tsr_tensor_packed(x);
+    g = x != NULL ? tsr_tensor_packed(g) : NULL;
     tsr_tensor *dx = g != NULL ? tsr_empty_like(x) : NULL;
-    if (dx == NULL) return;
+    if (dx == NULL) return NULL;
     tsr_dtype dtype = tsr_tensor_dtype(x);
     int64_t numel = tsr_tensor_numel(x), size = (int64_t)tsr_dtype_size(dtype);
     char *dxd = tsr_tensor_data_mut(dx);
@@ -78,9 +82,16 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     TSR_PARALLEL_FOR(part, (numel + PIECE - 1) / PIECE, numel, {
         int64_t at = part * PIECE;
         backward_piece(dtype, dxd + at * size, xd + at * size, gd + at * size,
-                       piece_length(numel, at), s->tanh);
+                       piece_length(numel, at), tanh);
     });
-    grad_inputs[0] = dx;
+    return dx;
+}
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    const struct gelu *s = tsr_node_block(node);
+    grad_inputs[0] = tsr_gelu__backward(tsr_node_input(node, 0), grad_outputs[0], s->tanh);
 }
 
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
@@ -109,7 +120,7 @@ tsr_tensor *tsr_gelu(tsr_tensor *x, bool tanh)
     if (x == NULL || !tsr_elementwise__takes("gelu", "x", x)) return NULL;
     struct gelu s = {tanh};
     tsr_scope scope = tsr_scope_open();
-    tsr_tensor *y = forward(x, tanh);
+    tsr_tensor *y = tsr_gelu__forward(x, tanh);
     y = tsr_record(&op, &s, TSR_TENSORS(x), TSR_NO_TENSORS, TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }

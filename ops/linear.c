@@ -5,6 +5,7 @@
  * With a bf16 x the factors are bf16 numbers and sums are f32; b is added in f32 and gradients of f32 parameters are not
  * rounded.
  */
+#include "ops/linear.h"
 #include "ops/elementwise.h"
 #include "ops/half.h"
 #include "ops/ops.h"
@@ -15,25 +16,24 @@ struct linear {
     tsr_dtype dtype; /* of x */
 };
 
-static bool shape_rule(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
+bool tsr_linear__takes(const char *op, tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
-    if (!tsr_elementwise__takes("linear", "x", x) ||
-        !tsr_rows__parameter_fits("linear", "weight", weight, "x", tsr_tensor_dtype(x))) {
+    if (!tsr_elementwise__takes(op, "x", x) ||
+        !tsr_rows__parameter_fits(op, "weight", weight, "x", tsr_tensor_dtype(x))) {
         return false;
     }
     if (tsr_tensor_ndim(x) < 1 || tsr_tensor_ndim(weight) != 2 ||
         tsr_tensor_size(weight, 1) != tsr_tensor_size(x, -1)) {
         char got[TSR_SHAPE_TEXT], sx[TSR_SHAPE_TEXT];
-        tsr_fail(TSR_STATUS_SHAPE, "linear: weight has shape %s, expected [O, %lld] (x is %s)",
+        tsr_fail(TSR_STATUS_SHAPE, "%s: weight has shape %s, expected [O, %lld] (x is %s)", op,
                  tsr_shape_text(tsr_tensor_shape(weight), got), (long long)tsr_tensor_size(x, -1),
                  tsr_shape_text(tsr_tensor_shape(x), sx));
         return false;
     }
-    return tsr_rows__vector_fits("linear", "bias", bias, tsr_tensor_dtype(x),
-                                 tsr_tensor_size(weight, 0));
+    return tsr_rows__vector_fits(op, "bias", bias, tsr_tensor_dtype(x), tsr_tensor_size(weight, 0));
 }
 
-static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
+tsr_tensor *tsr_linear__forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
     tsr_dtype dtype = tsr_tensor_dtype(x);
     tsr_shape shape = tsr_tensor_shape(x);
@@ -51,21 +51,20 @@ static tsr_tensor *forward(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
     return ok ? y : NULL;
 }
 
-static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
-                     tsr_tensor **grad_inputs)
+void tsr_linear__backward(const tsr_node *node, tsr_tensor *g, tsr_tensor **grad_inputs)
 {
-    const struct linear *s = tsr_node_block(node);
     tsr_tensor *x = tsr_node_input(node, 0), *weight = tsr_node_input(node, 1);
-    tsr_tensor *g = tsr_tensor_packed(grad_outputs[0]);
+    g = tsr_tensor_packed(g);
     if (x == NULL || weight == NULL || g == NULL) return;
+    tsr_dtype dtype = tsr_tensor_dtype(x);
     int64_t rows = tsr_rows__of(tsr_tensor_shape(x)).rows;
     int64_t in = tsr_tensor_size(weight, 1), outputs = tsr_tensor_size(weight, 0);
     tsr_factor fg, fx, fw;
     if (!tsr_rows__factor(g, &fg)) return;
     if (tsr_node_wants(node, 0)) {
-        tsr_tensor *dx = tsr_empty(s->dtype, tsr_tensor_shape(x));
+        tsr_tensor *dx = tsr_empty(dtype, tsr_tensor_shape(x));
         if (dx == NULL || !tsr_rows__factor(weight, &fw) ||
-            !tsr_rows__product(s->dtype, rows, in, outputs, fg, fw, NULL, dx)) {
+            !tsr_rows__product(dtype, rows, in, outputs, fg, fw, NULL, dx)) {
             return;
         }
         grad_inputs[0] = dx;
@@ -73,16 +72,21 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
     if (tsr_node_wants(node, 1)) {
         tsr_tensor *dw = tsr_empty_like(weight);
         if (dw == NULL || !tsr_rows__factor(x, &fx) ||
-            !tsr_rows__product(s->dtype, outputs, in, rows, tsr__gemm_transposed(fg), fx, NULL,
-                               dw)) {
+            !tsr_rows__product(dtype, outputs, in, rows, tsr__gemm_transposed(fg), fx, NULL, dw)) {
             return;
         }
         grad_inputs[1] = dw;
     }
     if (tsr_node_wants(node, 2)) {
-        tsr_dtype dtype = tsr_tensor_dtype(tsr_node_input(node, 2));
-        grad_inputs[2] = tsr_tensor_converted(tsr_rows__column_sums(g), dtype);
+        tsr_dtype of_bias = tsr_tensor_dtype(tsr_node_input(node, 2));
+        grad_inputs[2] = tsr_tensor_converted(tsr_rows__column_sums(g), of_bias);
     }
+}
+
+static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
+                     tsr_tensor **grad_inputs)
+{
+    tsr_linear__backward(node, grad_outputs[0], grad_inputs);
 }
 
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
@@ -108,10 +112,10 @@ static const tsr_op op = {.name = "linear",
 
 tsr_tensor *tsr_linear(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
-    if (x == NULL || weight == NULL || !shape_rule(x, weight, bias)) return NULL;
+    if (x == NULL || weight == NULL || !tsr_linear__takes(op.name, x, weight, bias)) return NULL;
     tsr_scope scope = tsr_scope_open();
     struct linear s = {tsr_tensor_dtype(x)};
-    tsr_tensor *y = forward(x, weight, bias);
+    tsr_tensor *y = tsr_linear__forward(x, weight, bias);
     y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_NO_TENSORS, TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }

@@ -130,6 +130,8 @@ TSR_API tsr_tensor *tsr_sort(tsr_tensor *x, int dim, bool descending, tsr_tensor
 TSR_API tsr_tensor *tsr_matmul(tsr_tensor *a, tsr_tensor *b);
 /* x [..., I], weight [O, I], bias [O] or NULL -> [..., O]: x weight^T + bias. Fused. */
 TSR_API tsr_tensor *tsr_linear(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias);
+/* tsr_gelu(tsr_linear(x, weight, bias), tanh), bit for bit, in one buffer where nothing is recorded. Fused. */
+TSR_API tsr_tensor *tsr_linear_gelu(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, bool tanh);
 
 /* Softmax over dim. Fused. */
 TSR_API tsr_tensor *tsr_softmax(tsr_tensor *x, int dim);

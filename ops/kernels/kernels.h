@@ -38,7 +38,7 @@ typedef struct tsr_kernels {
     void (*add_scaled_backward)(void *dy, void *dgamma, const void *g, const void *y,
                                 const void *gamma, double scale, int64_t rows, int64_t d);
 
-    /* y = x Phi(x), or its tanh approximation; dx = g y'. n elements. */
+    /* y = x Phi(x), or its tanh approximation, y may be x; dx = g y'. n elements. */
     void (*gelu)(void *y, const void *x, int64_t n, bool tanh);
     void (*gelu_backward)(void *dx, const void *x, const void *g, int64_t n, bool tanh);
 

@@ -131,12 +131,14 @@ static inline real gate(real x)
 
 static void gelu(void *y_, const void *x_, int64_t n, bool tanh)
 {
-    real *restrict y = y_;
-    const real *restrict x = x_;
+    real *y = y_;
+    const real *x = x_;
     if (tanh) {
+#pragma omp simd
         for (int64_t i = 0; i < n; i++) y[i] = x[i] * gate(x[i]);
         return;
     }
+#pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         real density;
         y[i] = x[i] * normal(x[i], &density);
