@@ -47,8 +47,8 @@ tsr_tensor *tsr_mlp_forward(const tsr_mlp *m, tsr_tensor *x, const tsr_rng *rng)
     if (m == NULL) return NULL;
     tsr_rng own;
     tsr_scope scope = tsr_module_enter(&m->module);
-    x = tsr_linear_forward(m->fc1, tsr_module_narrow(&m->module, x));
-    x = m->gated ? gate(x) : tsr_gelu(x, false);
+    x = tsr_module_narrow(&m->module, x);
+    x = m->gated ? gate(tsr_linear_forward(m->fc1, x)) : tsr_linear_gelu_forward(m->fc1, x);
     x = tsr_dropout_forward(m->drop, x, place(rng, 0, &own));
     x = tsr_linear_forward(m->fc2, x);
     x = tsr_dropout_forward(m->drop, x, place(rng, 1, &own));

@@ -75,14 +75,16 @@ tsr_tensor *tsr_head_project(const tsr_head *m, tsr_tensor *x)
     const tsr_module *base = &m->module;
     tsr_scope scope = tsr_module_enter(base);
     x = tsr_module_narrow(base, x);
-    for (int64_t i = 0; i < m->config.layers; i++) {
-        x = tsr_linear_forward(m->mlp[i], x);
-        if (i == m->config.layers - 1) break;
-        if (m->norm != NULL) {
-            x = tsr_norm_narrow(m->norm, tsr_module_widen(base, x));
+    int64_t last = m->config.layers - 1;
+    for (int64_t i = 0; i < last; i++) {
+        if (m->norm == NULL) {
+            x = tsr_linear_gelu_forward(m->mlp[i], x);
+        } else {
+            x = tsr_module_widen(base, tsr_linear_forward(m->mlp[i], x));
+            x = tsr_gelu(tsr_norm_narrow(m->norm, x), false);
         }
-        x = tsr_gelu(x, false);
     }
+    x = tsr_linear_forward(m->mlp[last], x);
     return tsr_module_leave(&scope, tsr_l2_normalize(tsr_module_widen(base, x), -1, 1e-12));
 }
 

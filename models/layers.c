@@ -22,6 +22,13 @@ tsr_tensor *tsr_linear_forward(const tsr_linear_layer *m, tsr_tensor *x)
     return tsr_module_leave(&scope, tsr_linear(x, m->weight, m->bias));
 }
 
+tsr_tensor *tsr_linear_gelu_forward(const tsr_linear_layer *m, tsr_tensor *x)
+{
+    if (m == NULL) return NULL;
+    tsr_scope scope = tsr_module_enter(&m->module);
+    return tsr_module_leave(&scope, tsr_linear_gelu(x, m->weight, m->bias, false));
+}
+
 tsr_weight_norm_layer *tsr_weight_norm_new(int64_t in, int64_t out, bool frozen, tsr_dtype dtype)
 {
     tsr_weight_norm_layer *m = tsr_module_new(sizeof *m, "weight_norm", dtype);

@@ -101,8 +101,7 @@ TSR_API void tsr_module_destroy(void *m);
  * it and returns result.
  *
  *   tsr_scope scope = tsr_module_enter(&m->module);
- *   x = tsr_linear_forward(m->fc1, x);
- *   x = tsr_gelu(x, false);
+ *   x = tsr_linear_gelu_forward(m->fc1, x);
  *   x = tsr_linear_forward(m->fc2, x);
  *   return tsr_module_leave(&scope, x);
  */
@@ -182,6 +181,8 @@ typedef struct tsr_linear_layer {
 } tsr_linear_layer;
 TSR_API tsr_linear_layer *tsr_linear_new(int64_t in, int64_t out, bool bias, tsr_dtype dtype);
 TSR_API tsr_tensor *tsr_linear_forward(const tsr_linear_layer *m, tsr_tensor *x /* [..., I] */);
+/* tsr_gelu() of it: tsr_linear_gelu(). */
+TSR_API tsr_tensor *tsr_linear_gelu_forward(const tsr_linear_layer *m, tsr_tensor *x);
 
 /* x W^T with W = g v / |v| by rows (Salimans & Kingma 2016): weight_g [O, 1] 1, weight_v [O, I]
  * from U(+-1 / sqrt(I)), nn.Linear's default. frozen: g gets no gradient. */

@@ -53,7 +53,7 @@ tsr_tensor *tsr_classifier__logits(const tsr_classifier *m, tsr_tensor *images, 
     if (images == NULL) return NULL;
     tsr_scope scope = tsr_module_enter(&m->module);
     tsr_tensor *x = pooled(m, images, rng);
-    if (m->projection != NULL) x = tsr_gelu(tsr_linear_forward(m->projection, x), false);
+    if (m->projection != NULL) x = tsr_linear_gelu_forward(m->projection, x);
     return tsr_module_leave(&scope, tsr_linear_forward(m->head, x));
 }
 
