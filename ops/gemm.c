@@ -3,6 +3,8 @@
  * - BLIS 0.9 reads the CPU's brand string and picks AVX2 kernels on some CPUs with AVX-512, or generic ones on CPUs
  *   younger than itself. It is told the architecture before its first call, also where the user's environment says
  *   something else (0.9 takes a number there; a name is read as 0, which dies on CPUs without AVX-512).
+ * - BLIS's way for small products, without packing, sums in an order that depends on how threads share C. It is left to those
+ *   that have one thread.
  * - BLIS aborts the process when OpenMP gives it fewer threads than it asked for. It is asked for no more than OpenMP
  *   will give.
  */
@@ -17,6 +19,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define THREADED_FLOPS 1e6 /* with fewer, threads cost more than they save */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static atomic_int_fast64_t multiply_adds;
@@ -52,14 +56,14 @@ static void start(void)
 
 int tsr__gemm_threads(double flops)
 {
-    if (flops < 1e6 || omp_in_parallel()) return 1;
+    if (flops < THREADED_FLOPS || omp_in_parallel()) return 1;
     int n = tsr_threads();
     /* With dynamic adjustment OpenMP may give fewer than it is asked for. */
     return omp_get_dynamic() ? 1 : n;
 }
 
 enum {
-    LEAST = 32,        /* rows, columns and summands; with fewer BLIS packs nothing and is faster */
+    LEAST = 32,        /* rows, columns and summands; with fewer packing costs more than it saves */
     LARGE = 100000000, /* multiplications, from which on packing costs next to nothing */
 };
 
@@ -99,9 +103,11 @@ void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix
         beta = 1.0;
     }
     pthread_once(&once, start);
+    double flops = 2.0 * (double)m * (double)n * (double)k;
     rntm_t runtime;
     bli_rntm_init(&runtime);
-    bli_rntm_set_num_threads(tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k), &runtime);
+    bli_rntm_set_num_threads(tsr__gemm_threads(flops), &runtime);
+    if (flops >= THREADED_FLOPS) bli_rntm_disable_l3_sup(&runtime);
     if (dtype == TSR_DTYPE_F32) {
         float one = 1.0f, beta32 = (float)beta;
         bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, a.data, a.row, a.column,
