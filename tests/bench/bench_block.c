@@ -10,22 +10,39 @@
 
 enum { BATCH = 16, TOKENS = 197, WIDTH = 384, HEADS = 6, HEAD = WIDTH / HEADS, HIDDEN = 4 * WIDTH };
 
-/* The linker hands calls of tsr__gemm to the wrapper. */
+/* The linker hands calls of tsr__gemm and tsr__gemm_bias to the wrappers. */
 void __real_tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                       double beta, tsr_matrix c);
 void __wrap_tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                       double beta, tsr_matrix c);
+void __real_tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a,
+                           tsr_matrix b, double beta, const void *bias, tsr_matrix c);
+void __wrap_tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a,
+                           tsr_matrix b, double beta, const void *bias, tsr_matrix c);
 
 static double gemm_seconds;
+
+static void count_from(double start)
+{
+    double took = (bench_seconds() - start) / (double)omp_get_num_threads();
+#pragma omp atomic
+    gemm_seconds += took;
+}
 
 void __wrap_tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                       double beta, tsr_matrix c)
 {
     double start = bench_seconds();
     __real_tsr__gemm(dtype, m, n, k, a, b, beta, c);
-    double took = (bench_seconds() - start) / (double)omp_get_num_threads();
-#pragma omp atomic
-    gemm_seconds += took;
+    count_from(start);
+}
+
+void __wrap_tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a,
+                           tsr_matrix b, double beta, const void *bias, tsr_matrix c)
+{
+    double start = bench_seconds();
+    __real_tsr__gemm_bias(dtype, m, n, k, a, b, beta, bias, c);
+    count_from(start);
 }
 
 /* The parameters, in the order in which forward meets them. */
