@@ -68,7 +68,8 @@ static inline void assert_near_scale(tsr_tensor *a, tsr_tensor *b, double tolera
     double worst = 0.0;
     for (int64_t i = 0; i < tsr_tensor_numel(b); i++) {
         double x = tsr_tensor_get(a, i), y = tsr_tensor_get(b, i);
-        if (!(fabs(x - y) <= worst)) worst = fabs(x - y);
+        if (isnan(x - y)) fail_msg("%s is NaN at element %lld", what, (long long)i);
+        worst = fmax(worst, fabs(x - y));
     }
     if (getenv("TSR_TEST_PRINT") != NULL) print_message("%s: %.2g\n", what, worst / scale);
     if (!(worst <= tolerance * scale)) {
