@@ -12,10 +12,6 @@
 #include "ops/rows.h"
 #include "ops/samples.h"
 
-struct linear {
-    tsr_dtype dtype; /* of x */
-};
-
 bool tsr_linear__takes(const char *op, tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
     if (!tsr_elementwise__takes(op, "x", x) ||
@@ -91,9 +87,10 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 
 static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
 {
-    const struct linear *s = block;
+    (void)block;
+    tsr_dtype dtype = tsr_tensor_dtype(in.at[0]);
     tsr_tensor *x = tsr_half__cast(in.at[0]), *y;
-    tsr_tensor *w = tsr_transpose(tsr_half__cast(tsr_cast(in.at[1], s->dtype)), 0, 1);
+    tsr_tensor *w = tsr_transpose(tsr_half__cast(tsr_cast(in.at[1], dtype)), 0, 1);
     tsr_shape shape = tsr_tensor_shape(x);
     if (shape.ndim == 1) {
         y = tsr_reshape(tsr_matmul(tsr_reshape(x, TSR_SHAPE(1, shape.size[0])), w),
@@ -102,21 +99,17 @@ static void definition(const void *block, tsr_tensors in, tsr_tensor **outputs)
         y = tsr_matmul(x, w);
     }
     if (in.at[2] != NULL) y = tsr_add(y, tsr_half__cast(in.at[2]));
-    outputs[0] = tsr_cast(y, s->dtype);
+    outputs[0] = tsr_cast(y, dtype);
 }
 
-static const tsr_op op = {.name = "linear",
-                          .block_size = sizeof(struct linear),
-                          .backward = backward,
-                          .definition = definition};
+static const tsr_op op = {.name = "linear", .backward = backward, .definition = definition};
 
 tsr_tensor *tsr_linear(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias)
 {
     if (x == NULL || weight == NULL || !tsr_linear__takes(op.name, x, weight, bias)) return NULL;
     tsr_scope scope = tsr_scope_open();
-    struct linear s = {tsr_tensor_dtype(x)};
     tsr_tensor *y = tsr_linear__forward(x, weight, bias);
-    y = tsr_record(&op, &s, TSR_TENSORS(x, weight, bias), TSR_NO_TENSORS, TSR_TENSORS(y));
+    y = tsr_record(&op, NULL, TSR_TENSORS(x, weight, bias), TSR_NO_TENSORS, TSR_TENSORS(y));
     return tsr_scope_return(&scope, y);
 }
 

@@ -14,18 +14,11 @@ static void backward(const tsr_node *node, tsr_tensor *const *grad_outputs,
 
 static const tsr_op op = {.name = "sum_to", .backward = backward};
 
-static bool has_shape(const tsr_tensor *x, tsr_shape shape)
-{
-    bool same = tsr_tensor_ndim(x) == shape.ndim;
-    for (int d = 0; same && d < shape.ndim; d++) same = tsr_tensor_size(x, d) == shape.size[d];
-    return same;
-}
-
 tsr_tensor *tsr_sum_to(tsr_tensor *x, tsr_shape shape)
 {
     if (x == NULL) return NULL;
-    if (has_shape(x, shape)) return x;
     tsr_shape from = tsr_tensor_shape(x), both;
+    if (tsr_shape_equal(from, shape)) return x;
     if (!tsr_shape_broadcast(from, shape, &both) || !tsr_shape_equal(both, from)) {
         char got[TSR_SHAPE_TEXT], wanted[TSR_SHAPE_TEXT];
         tsr_fail(TSR_STATUS_SHAPE, "sum_to: x has shape %s, to which %s does not stretch",

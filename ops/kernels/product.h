@@ -15,9 +15,8 @@
 #include "ops/kernels/cpu.h"
 
 enum {
-    TSR_PRODUCT_WIDTH = 32,     /* columns of a panel */
-    TSR_PRODUCT_MOST_ROWS = 32, /* of any kernel */
-    TSR_PRODUCT_LINE = 64,      /* bytes of a cache line: k is packed in whole ones */
+    TSR_PRODUCT_WIDTH = 32, /* columns of a panel */
+    TSR_PRODUCT_LINE = 64,  /* bytes of a cache line: k is packed in whole ones */
 };
 
 /* What becomes of a product's sums, x[i, j] in f32. */
