@@ -39,22 +39,27 @@ static inline __attribute__((always_inline)) void transpose16(__m512i r[16])
     }
 }
 
-/* Calls one of the functions that CASE makes of a constant number of rows. */
-#define BY_ROWS(rows, CASE)                                                                        \
+/* f(..., rows) with the number of rows, 1 to TILE_ROWS, as a constant: the sums stay in registers only where loops over rows
+ * are unrolled. A macro, as gcc does not promise to inline what it is handed as a pointer. */
+#define BY_ROWS(rows, f, ...)                                                                      \
     switch (rows) {                                                                                \
-        CASE(1);                                                                                   \
-        CASE(2);                                                                                   \
-        CASE(3);                                                                                   \
-        CASE(4);                                                                                   \
-        CASE(5);                                                                                   \
-        CASE(6);                                                                                   \
-        CASE(7);                                                                                   \
-        CASE(8);                                                                                   \
-        CASE(9);                                                                                   \
-        CASE(10);                                                                                  \
-        CASE(11);                                                                                  \
-        CASE(12);                                                                                  \
+        ROWS_ARE(1, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(2, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(3, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(4, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(5, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(6, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(7, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(8, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(9, f, __VA_ARGS__);                                                               \
+        ROWS_ARE(10, f, __VA_ARGS__);                                                              \
+        ROWS_ARE(11, f, __VA_ARGS__);                                                              \
+        ROWS_ARE(12, f, __VA_ARGS__);                                                              \
     }
+#define ROWS_ARE(n, f, ...)                                                                        \
+    case n:                                                                                        \
+        f(__VA_ARGS__, n);                                                                         \
+        break
 
 /* The first n of 16. */
 static inline __mmask16 first_of_16(int64_t n)
@@ -62,34 +67,40 @@ static inline __mmask16 first_of_16(int64_t n)
     return (__mmask16)(n >= LANES ? 0xffffu : n > 0 ? (1u << n) - 1u : 0u);
 }
 
-/* A tile's sums to an f32 C. */
+/* The biases of columns j to j + 15, those in the mask. */
+static inline __m512 bias_from(const tsr_product_store *s, int64_t j, __mmask16 mask)
+{
+    return s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
+}
+
+/* x to 16 elements of an f32 C, those in the mask. */
+static inline void store_f32(float *c, __m512 x, __mmask16 mask, bool add)
+{
+    if (add) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, c));
+    _mm512_mask_storeu_ps(c, mask, x);
+}
+
+/* The first n columns of a tile's sums to an f32 C; in line, so that a constant n costs no masks. */
 static inline __attribute__((always_inline)) void
-store_f32_tile(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], const int rows)
+store_f32_columns(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], int64_t n, const int rows)
 {
     float *c = s->c;
-    const __m512 zero = _mm512_setzero_ps();
-    const __m512 bias[2] = {s->bias != NULL ? _mm512_loadu_ps(s->bias) : zero,
-                            s->bias != NULL ? _mm512_loadu_ps(s->bias + LANES) : zero};
+    const __mmask16 left = first_of_16(n), right = first_of_16(n - LANES);
+    const __m512 bias[2] = {bias_from(s, 0, left), bias_from(s, LANES, right)};
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++, c += s->ld) {
-        __m512 left = _mm512_add_ps(sum[i][0], bias[0]), right = _mm512_add_ps(sum[i][1], bias[1]);
-        if (s->add) {
-            left = _mm512_add_ps(left, _mm512_loadu_ps(c));
-            right = _mm512_add_ps(right, _mm512_loadu_ps(c + LANES));
-        }
-        _mm512_storeu_ps(c, left);
-        _mm512_storeu_ps(c + LANES, right);
+        store_f32(c, _mm512_add_ps(sum[i][0], bias[0]), left, s->add);
+        store_f32(c + LANES, _mm512_add_ps(sum[i][1], bias[1]), right, s->add);
     }
 }
 
-/* A tile's sums to x [rows, WIDTH]. */
-static inline __attribute__((always_inline)) void keep_tile(float *x, __m512 sum[TILE_ROWS][2],
-                                                            const int rows)
+static inline __attribute__((always_inline)) void
+store_f32_tile(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], int64_t n, const int rows)
 {
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) {
-        _mm512_store_ps(x + i * TSR_PRODUCT_WIDTH, sum[i][0]);
-        _mm512_store_ps(x + i * TSR_PRODUCT_WIDTH + LANES, sum[i][1]);
+    if (n >= TSR_PRODUCT_WIDTH) {
+        store_f32_columns(s, sum, TSR_PRODUCT_WIDTH, rows);
+    } else {
+        store_f32_columns(s, sum, n, rows);
     }
 }
 

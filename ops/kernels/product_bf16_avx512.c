@@ -29,15 +29,12 @@ static inline __attribute__((always_inline)) void store_columns(const tsr_produc
                                                                 const float *x, int64_t n_rows,
                                                                 int64_t j, const int64_t n)
 {
-    const __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
-    const __m512 bias =
-        s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
+    const __mmask16 mask = first_of_16(n);
+    const __m512 bias = bias_from(s, j, mask);
     for (int64_t i = 0; i < n_rows; i++) {
-        __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_PRODUCT_WIDTH + j), bias);
+        const __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_PRODUCT_WIDTH + j), bias);
         if (s->is_f32) {
-            float *c = (float *)s->c + i * s->ld + j;
-            if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
-            _mm512_mask_storeu_ps(c, mask, v);
+            store_f32((float *)s->c + i * s->ld + j, v, mask, s->add);
         } else {
             tsr_bf16 *c = (tsr_bf16 *)s->c + i * s->ld + j;
             _mm256_mask_storeu_epi16(c, mask, (__m256i)_mm512_cvtneps_pbh(v));
@@ -49,23 +46,32 @@ static inline __attribute__((always_inline)) void store_columns(const tsr_produc
 void tsr_product__store_avx512bf16(const tsr_product_store *s, const float *x, int64_t n_rows,
                                    int64_t n)
 {
-    for (int64_t j = 0; j < n; j += 16) {
-        if (n - j >= 16) {
-            store_columns(s, x, n_rows, j, 16);
+    for (int64_t j = 0; j < n; j += LANES) {
+        if (n - j >= LANES) {
+            store_columns(s, x, n_rows, j, LANES);
         } else {
             store_columns(s, x, n_rows, j, n - j);
         }
     }
 }
 
-/* A tile's sums to a bf16 C. */
+/* The first n columns of a tile's sums to a bf16 C. */
 static inline __attribute__((always_inline)) void
-store_bf16_tile(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], const int rows)
+store_bf16_tile(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], int64_t n, const int rows)
 {
+    if (n < TSR_PRODUCT_WIDTH) {
+        _Alignas(64) float x[TILE_ROWS * TSR_PRODUCT_WIDTH];
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            _mm512_store_ps(x + i * TSR_PRODUCT_WIDTH, sum[i][0]);
+            _mm512_store_ps(x + i * TSR_PRODUCT_WIDTH + LANES, sum[i][1]);
+        }
+        tsr_product__store_avx512bf16(s, x, rows, n);
+        return;
+    }
     tsr_bf16 *c = s->c;
-    const __m512 zero = _mm512_setzero_ps();
-    const __m512 bias[2] = {s->bias != NULL ? _mm512_loadu_ps(s->bias) : zero,
-                            s->bias != NULL ? _mm512_loadu_ps(s->bias + LANES) : zero};
+    const __mmask16 all = first_of_16(LANES);
+    const __m512 bias[2] = {bias_from(s, 0, all), bias_from(s, LANES, all)};
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++, c += s->ld) {
         _mm512_storeu_si512(
@@ -96,26 +102,17 @@ multiply_rows(const tsr_product_store *s, const tsr_bf16 *a, int64_t lda, const 
             sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, right);
         }
     }
-    if (n < TSR_PRODUCT_WIDTH) {
-        _Alignas(64) float x[TILE_ROWS * TSR_PRODUCT_WIDTH];
-        keep_tile(x, sum, rows);
-        tsr_product__store_avx512bf16(s, x, rows, n);
-    } else if (s->is_f32) {
-        store_f32_tile(s, sum, rows);
+    if (s->is_f32) {
+        store_f32_tile(s, sum, n, rows);
     } else {
-        store_bf16_tile(s, sum, rows);
+        store_bf16_tile(s, sum, n, rows);
     }
 }
 
 static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
                      const void *b, int64_t k, int64_t n, const void *next)
 {
-#define CASE(rows)                                                                                 \
-    case rows:                                                                                     \
-        multiply_rows(s, a, lda, b, k, n, next, rows);                                             \
-        break
-    BY_ROWS(rows, CASE)
-#undef CASE
+    BY_ROWS(rows, multiply_rows, s, a, lda, b, k, n, next);
 }
 
 /* ---- packing ---- */
@@ -133,7 +130,7 @@ static inline __attribute__((always_inline)) __m512i load_run(const char *x, boo
 static inline __attribute__((always_inline)) __m512i
 load_pairs(const char *first, const char *second, bool is_f32, int64_t n)
 {
-    const __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u);
+    const __mmask16 mask = first_of_16(n);
     const __mmask16 other = second != NULL ? mask : 0;
     if (!is_f32) {
         const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, first));

@@ -8,22 +8,6 @@
 
 enum { WIDTH = TSR_PRODUCT_WIDTH };
 
-/* x [rows, WIDTH], of which n columns count. */
-static void store(const tsr_product_store *s, const float *x, int64_t n_rows, int64_t n)
-{
-    for (int64_t j = 0; j < n; j += LANES) {
-        const __mmask16 mask = first_of_16(n - j);
-        const __m512 bias =
-            s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
-        for (int64_t i = 0; i < n_rows; i++) {
-            float *c = (float *)s->c + i * s->ld + j;
-            __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * WIDTH + j), bias);
-            if (s->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, c));
-            _mm512_mask_storeu_ps(c, mask, v);
-        }
-    }
-}
-
 /* Rows come in threes, so that addresses take four registers and a stride. */
 static inline __attribute__((always_inline)) void
 multiply_rows(const tsr_product_store *s, const float *a, int64_t lda, const float *b, int64_t k,
@@ -44,24 +28,13 @@ multiply_rows(const tsr_product_store *s, const float *a, int64_t lda, const flo
             sum[i][1] = _mm512_fmadd_ps(x, right, sum[i][1]);
         }
     }
-    if (n >= WIDTH) {
-        store_f32_tile(s, sum, rows);
-    } else {
-        _Alignas(64) float x[TILE_ROWS * TSR_PRODUCT_WIDTH];
-        keep_tile(x, sum, rows);
-        store(s, x, rows, n);
-    }
+    store_f32_tile(s, sum, n, rows);
 }
 
 static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int64_t rows,
                      const void *b, int64_t k, int64_t n, const void *next)
 {
-#define CASE(rows)                                                                                 \
-    case rows:                                                                                     \
-        multiply_rows(s, a, lda, b, k, n, next, rows);                                             \
-        break
-    BY_ROWS(rows, CASE)
-#undef CASE
+    BY_ROWS(rows, multiply_rows, s, a, lda, b, k, n, next);
 }
 
 /* ---- packing ---- */
