@@ -21,15 +21,13 @@ void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, t
 void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                     double beta, const void *bias, tsr_matrix c);
 
-/* A factor of a bf16 product; element (i, j) at data[i * row + j * column], one of the strides 1. dtype: bf16, or f32, of
- * which the product sees each element rounded to bf16. */
+/* A factor of a product that is packed; element (i, j) at data[i * row + j * column], one of the strides 1. dtype: that of the
+ * product, or f32 in one of bf16 numbers, which sees each element rounded to bf16. */
 typedef struct tsr_factor {
     const void *data;
     int64_t row, column;
     tsr_dtype dtype;
 } tsr_factor;
-
-struct tsr_product_kernel;
 
 /* Its result: row by row, row elements apart; bf16 or f32. */
 typedef struct tsr_product {
@@ -41,17 +39,19 @@ typedef struct tsr_product {
 } tsr_product;
 
 /*
- * C [m, n] (+)= A [m, k] B [k, n] + bias of bf16 numbers, summed in f32, with the CPU's bf16 instructions where it has them,
- * else by BLIS in f32. The same bits at any number of threads. Inside a parallel region it runs on the calling thread alone.
- * False with a sticky status where memory is out.
+ * C [m, n] (+)= A [m, k] B [k, n] + bias of bf16 numbers, summed in f32: with the CPU's bf16 instructions where it has them,
+ * else by f32 products of widened copies. The same bits at any number of threads. Inside a parallel region it runs on the
+ * calling thread alone. False with a sticky status where memory is out.
  */
 bool tsr__gemm_bf16(int64_t m, int64_t n, int64_t k, tsr_factor a, tsr_factor b, tsr_product c);
 
-/* The same by one level's kernels (NULL: by BLIS). For their test. */
+struct tsr_product_kernel;
+
+/* The same by one level's kernel (NULL: by f32 products). For their test. */
 bool tsr__gemm_bf16_by(const struct tsr_product_kernel *product, int64_t m, int64_t n, int64_t k,
                        tsr_factor a, tsr_factor b, tsr_product c);
 
-/* The same of factors that suit the kernel: of its type, or f32 for one of bf16. C is f32 where the kernel's type is. False with
+/* The same by any kernel of our own, of f32 or bf16 numbers, which is the factors' type. C is f32 where that is f32. False with
  * a sticky status where memory is out. Counted by the caller. */
 bool tsr__gemm_packed(const struct tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
                       tsr_factor a, tsr_factor b, tsr_product c);
@@ -85,15 +85,21 @@ static inline const void *tsr__gemm_element(tsr_factor f, int64_t i, int64_t j)
     return (const char *)f.data + (i * f.row + j * f.column) * (int64_t)tsr_dtype_size(f.dtype);
 }
 
-/* Pieces of uneven cost: the next free thread takes the next. Without other threads no region is opened, which may lie in
- * another's. */
+/*
+ * for (int64_t i = 0; i < n; i++) body, shared by this many threads: pieces of uneven cost, of which the next free thread takes
+ * the next, so that no result may depend on who has it. For one thread it is a plain loop: no region is opened, which might
+ * lie in another's.
+ */
 #define TSR__GEMM_SHARE(i, n, threads, ...)                                                        \
     do {                                                                                           \
         const int64_t share_n = (n);                                                               \
-        if ((threads) > 1) {                                                                       \
-            _Pragma("omp parallel for schedule(dynamic) num_threads(threads)") for (int64_t i = 0; \
-                                                                                    i < share_n;   \
-                                                                                    i++)           \
+        const int share_threads = (threads);                                                       \
+        if (share_threads > 1) {                                                                   \
+            _Pragma(                                                                               \
+                "omp parallel for schedule(dynamic) num_threads(share_threads)") for (int64_t i =  \
+                                                                                          0;       \
+                                                                                      i < share_n; \
+                                                                                      i++)         \
             {                                                                                      \
                 __VA_ARGS__;                                                                       \
             }                                                                                      \
@@ -107,7 +113,7 @@ static inline const void *tsr__gemm_element(tsr_factor f, int64_t i, int64_t j)
 /* What tsr__gemm counts (below) of a product made elsewhere. */
 void tsr__gemm_add_count(int64_t multiply_adds);
 
-/* The same by the kernels of ops/, where that is faster; else false, with nothing done. Only for tsr__gemm. */
+/* What tsr__gemm_bias does, for which alone this is: without packing, where that is faster; else false, with nothing done. */
 bool tsr__gemm_small(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
                      double beta, const void *bias, tsr_matrix c);
 

@@ -14,27 +14,32 @@
 enum {
     WIDTH = TSR_PRODUCT_WIDTH,
     LINE = TSR_PRODUCT_LINE,
-    CHUNK = 1024,            /* of k, where C is f32 */
-    BLOCK_BYTES = 384 << 10, /* of A in a block */
-    MOST_BLOCK_ROWS = 480,   /* in a block */
-    PACKED_ROWS = 192,       /* that a thread packs at a time */
-    PACKED_PANELS = 2,       /* too: what lies side by side goes to one core */
-    SLAB_BYTES = 16 << 20,   /* of each factor that are packed at once */
+    CHUNK = 1024,            /* most of k at a time, where C is f32 and can be added to */
+    BLOCK_BYTES = 384 << 10, /* of A in a block of C: half of the second cache */
+    MOST_BLOCK_ROWS = 480,
+    BLOCKS = 32,           /* of C for each thread, at least: the last to finish are soon done */
+    SLAB_BYTES = 16 << 20, /* of each factor, about, that are packed at once */
+    PACKED_ROWS = 192,     /* of A that a thread packs at a time */
+    PACKED_PANELS = 2,     /* of B: what lies side by side in its rows goes to one core */
     PAGE = 4096,
-    TASKS = 32, /* for each thread, at least */
 };
 
 struct job {
+    /* Of the whole product. */
     const tsr_product_kernel *kernel;
-    int64_t size;       /* of an operand's element */
-    int64_t m, n, k;    /* k: of the chunk */
-    const char *a;      /* rows lda elements apart */
-    int64_t lda, depth; /* depth: k in whole lines */
-    int64_t summed;     /* of k, in whole steps of the kernel */
-    const char *b;      /* panels */
-    int64_t block;      /* rows of C in a block */
-    int64_t panels;     /* of a block */
+    int threads;
+    int64_t size;          /* of an operand's element */
+    bool in_place;         /* A is read from where it lies */
+    int64_t chunk;         /* of k, for all chunks but the last, which may be shorter */
+    int64_t depth;         /* of a panel of B: a chunk in whole lines */
+    int64_t lda;           /* from row to row of A, as multiply reads it */
+    int64_t rows, columns; /* of C in a slab: as many as are packed at once */
+    char *packed_a, *packed_b;
+    /* Of the slab and the chunk at hand. */
+    int64_t m, n, k;
+    const char *a; /* rows, lda apart */
     tsr_product c;
+    int64_t block, panels; /* a block of C: rows, panels */
 };
 
 /* May multiply read A's rows from where they lie? Rows that are whole pages apart push each other out of the cache. */
@@ -44,9 +49,32 @@ static bool lies_packed(const tsr_product_kernel *kernel, tsr_factor a, int64_t 
            a.row * (int64_t)tsr_dtype_size(a.dtype) % PAGE != 0;
 }
 
+/* How the product is cut up and where packed elements lie: all but room for them. */
+static struct job cut(const tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
+                      tsr_factor a, tsr_dtype of_c)
+{
+    struct job t = {.kernel = kernel,
+                    .threads = tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k),
+                    .size = (int64_t)tsr_dtype_size(kernel->dtype),
+                    .in_place = lies_packed(kernel, a, k),
+                    .chunk = k};
+    int64_t line = LINE / t.size;
+    if (of_c == TSR_DTYPE_F32 && k > CHUNK) {
+        t.chunk = tsr__gemm_rounded_up(tsr__gemm_pieces(k, tsr__gemm_pieces(k, CHUNK)), line);
+    }
+    t.depth = tsr__gemm_rounded_up(t.chunk, line);
+    /* An odd number of lines: rows an even number apart share fewer sets of the cache. */
+    t.lda = t.in_place ? a.row : t.depth + (t.depth / line % 2 == 0 ? line : 0);
+    int64_t lines = SLAB_BYTES / (t.depth * t.size + LINE) + 1;
+    t.rows = t.in_place ? m : tsr__gemm_lesser(m, tsr__gemm_rounded_up(lines, PACKED_ROWS));
+    t.columns = tsr__gemm_lesser(n, tsr__gemm_rounded_up(lines, WIDTH));
+    return t;
+}
+
 static void multiply_block(const struct job *t, int64_t row, int64_t first_panel)
 {
     const tsr_product_kernel *p = t->kernel;
+    int64_t k = tsr__gemm_rounded_up(t->k, p->step);
     int64_t last_row = tsr__gemm_lesser(row + t->block, t->m);
     int64_t last_panel = tsr__gemm_lesser(first_panel + t->panels, tsr__gemm_pieces(t->n, WIDTH));
     size_t size = tsr_dtype_size(t->c.dtype);
@@ -55,7 +83,7 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
     if (p->begin != NULL) p->begin();
     for (int64_t panel = first_panel; panel < last_panel; panel++) {
         int64_t j = panel * WIDTH, columns = tsr__gemm_lesser(WIDTH, t->n - j);
-        const char *panel_b = t->b + j * t->depth * t->size;
+        const char *panel_b = t->packed_b + j * t->depth * t->size;
         for (int64_t i = row; i < last_row; i += p->most_rows) {
             int64_t rows = tsr__gemm_lesser(p->most_rows, last_row - i);
             char *c = (char *)t->c.data + (size_t)(i * t->c.row + j) * size;
@@ -73,128 +101,90 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
                                    .ld = t->c.row,
                                    .is_f32 = t->c.dtype == TSR_DTYPE_F32,
                                    .add = t->c.add};
-            p->multiply(&s, rows_a, t->lda, rows, panel_b, t->summed, columns, next);
+            p->multiply(&s, rows_a, t->lda, rows, panel_b, k, columns, next);
         }
     }
     if (p->end != NULL) p->end();
 }
 
-static void multiply(struct job *t, int threads)
+/* The slab at hand, of packed factors: the threads share blocks of C. */
+static void multiply(struct job *t)
 {
     int64_t unit = t->kernel->most_rows, all_panels = tsr__gemm_pieces(t->n, WIDTH);
     int64_t row_bytes = t->size * (t->depth > 0 ? t->depth : 1);
     int64_t most = tsr__gemm_lesser(BLOCK_BYTES / row_bytes, MOST_BLOCK_ROWS);
-    int64_t blocks = tsr__gemm_pieces(t->m, most > unit ? most / unit * unit : unit);
-    t->block = tsr__gemm_rounded_up(tsr__gemm_pieces(t->m, blocks), unit);
-    int64_t pieces = threads > 1 ? tsr__gemm_pieces(TASKS * threads, blocks) : 1;
-    t->panels = tsr__gemm_pieces(all_panels, pieces);
-    blocks = tsr__gemm_pieces(t->m, t->block);
-    int64_t across = tsr__gemm_pieces(all_panels, t->panels);
-    TSR__GEMM_SHARE(i, blocks * across, threads,
+    int64_t down = tsr__gemm_pieces(t->m, most > unit ? most / unit * unit : unit);
+    t->block = tsr__gemm_rounded_up(tsr__gemm_pieces(t->m, down), unit);
+    down = tsr__gemm_pieces(t->m, t->block);
+    int64_t across = t->threads > 1 ? tsr__gemm_pieces(BLOCKS * t->threads, down) : 1;
+    t->panels = tsr__gemm_pieces(all_panels, across);
+    across = tsr__gemm_pieces(all_panels, t->panels);
+    TSR__GEMM_SHARE(i, down * across, t->threads,
                     multiply_block(t, i / across * t->block, i % across * t->panels));
 }
 
-/* Elements first .. first + t->k - 1 of k; room holds what is packed. */
-static void multiply_chunk(struct job *t, tsr_factor a, tsr_factor b, int64_t first, char *room,
-                           int threads)
+static void pack_rows(const struct job *t, tsr_factor a, int64_t i)
 {
-    const tsr_packing *packing = t->kernel->packing;
-    int64_t n = t->n, k = t->k, depth = t->depth, size = t->size, line = LINE / size;
-    int64_t panels = tsr__gemm_pieces(n, WIDTH);
-    char *packed_b = room, *packed_a = room + panels * WIDTH * depth * size;
-    a.data = tsr__gemm_element(a, 0, first);
-    b.data = tsr__gemm_element(b, first, 0);
-    t->b = packed_b;
-    t->a = a.data;
-    t->lda = a.row;
-    int64_t bands = 0;
-    if (!lies_packed(t->kernel, a, k)) {
-        /* Whole cache lines, an odd number of them. */
-        t->lda = depth + (depth / line % 2 == 0 ? line : 0);
-        t->a = packed_a;
-        bands = tsr__gemm_pieces(t->m, PACKED_ROWS);
+    t->kernel->packing->rows(t->packed_a + i * t->lda * t->size, t->lda, tsr__gemm_element(a, i, 0),
+                             a.row, a.column, a.dtype == TSR_DTYPE_F32,
+                             tsr__gemm_lesser(PACKED_ROWS, t->m - i), t->k);
+}
+
+static void pack_panels(const struct job *t, tsr_factor b, int64_t first)
+{
+    int64_t end = tsr__gemm_lesser(first + PACKED_PANELS * WIDTH, t->n);
+    for (int64_t j = first; j < end; j += WIDTH) {
+        t->kernel->packing->panel(t->packed_b + j * t->depth * t->size, tsr__gemm_element(b, 0, j),
+                                  b.row, b.column, b.dtype == TSR_DTYPE_F32, t->k,
+                                  tsr__gemm_lesser(WIDTH, t->n - j));
     }
-    int64_t lda = t->lda, m = t->m;
-    int64_t lots = tsr__gemm_pieces(panels, PACKED_PANELS);
-    TSR__GEMM_SHARE(piece, bands + lots, threads, {
-        if (piece < bands) {
-            int64_t i = piece * PACKED_ROWS;
-            packing->rows(packed_a + i * lda * size, lda, tsr__gemm_element(a, i, 0), a.row,
-                          a.column, a.dtype == TSR_DTYPE_F32, tsr__gemm_lesser(PACKED_ROWS, m - i),
-                          k);
+}
+
+/* C (+)= A B of one slab and one chunk, whose factors begin at a and b. b_packed: B is, for the slab above. */
+static void multiply_slab(struct job *t, tsr_factor a, tsr_factor b, bool b_packed)
+{
+    t->a = t->in_place ? a.data : t->packed_a;
+    int64_t bands = t->in_place ? 0 : tsr__gemm_pieces(t->m, PACKED_ROWS);
+    int64_t lots = b_packed ? 0 : tsr__gemm_pieces(t->n, PACKED_PANELS * WIDTH);
+    TSR__GEMM_SHARE(i, bands + lots, t->threads, {
+        if (i < bands) {
+            pack_rows(t, a, i * PACKED_ROWS);
         } else {
-            int64_t first_panel = (piece - bands) * PACKED_PANELS;
-            int64_t end = tsr__gemm_lesser(first_panel + PACKED_PANELS, panels);
-            for (int64_t j = first_panel * WIDTH; j < end * WIDTH; j += WIDTH) {
-                packing->panel(packed_b + j * depth * size, tsr__gemm_element(b, 0, j), b.row,
-                               b.column, b.dtype == TSR_DTYPE_F32, k,
-                               tsr__gemm_lesser(WIDTH, n - j));
-            }
+            pack_panels(t, b, (i - bands) * PACKED_PANELS * WIDTH);
         }
     });
-    multiply(t, threads);
-}
-
-/* Of k, for one chunk. */
-static int64_t chunk_length(int64_t k, tsr_dtype of_c, int64_t line)
-{
-    if (of_c != TSR_DTYPE_F32 || k <= CHUNK) return k;
-    return tsr__gemm_rounded_up(tsr__gemm_pieces(k, tsr__gemm_pieces(k, CHUNK)), line);
-}
-
-/* As many rows and columns as are packed at once. */
-static bool multiply_slab(const tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
-                          tsr_factor a, tsr_factor b, tsr_product c, int threads)
-{
-    int64_t size = (int64_t)tsr_dtype_size(kernel->dtype), line = LINE / size;
-    int64_t chunk = chunk_length(k, c.dtype, line), depth = tsr__gemm_rounded_up(chunk, line);
-    int64_t elements = tsr__gemm_rounded_up(n, WIDTH) * depth +
-                       (lies_packed(kernel, a, k) ? 0 : m * (depth + line));
-    char *room = tsr_alloc((size_t)(elements * size));
-    if (room == NULL) return false;
-    int64_t first = 0;
-    do {
-        struct job t = {.kernel = kernel,
-                        .size = size,
-                        .m = m,
-                        .n = n,
-                        .k = tsr__gemm_lesser(chunk, k - first),
-                        .c = c};
-        t.depth = tsr__gemm_rounded_up(t.k, line);
-        t.summed = tsr__gemm_rounded_up(t.k, kernel->step);
-        multiply_chunk(&t, a, b, first, room, threads);
-        c.add = true;
-        c.bias = NULL;
-        first += chunk;
-    } while (first < k);
-    tsr_free(room);
-    return true;
+    multiply(t);
 }
 
 bool tsr__gemm_packed(const tsr_product_kernel *kernel, int64_t m, int64_t n, int64_t k,
                       tsr_factor a, tsr_factor b, tsr_product c)
 {
-    int threads = tsr__gemm_threads(2.0 * (double)m * (double)n * (double)k);
-    int64_t size = (int64_t)tsr_dtype_size(kernel->dtype);
-    int64_t line_bytes = chunk_length(k, c.dtype, LINE / size) * size + LINE;
-    int64_t lines = SLAB_BYTES / line_bytes;
-    int64_t rows = lies_packed(kernel, a, k) ? m : tsr__gemm_rounded_up(lines + 1, PACKED_ROWS);
-    int64_t columns = tsr__gemm_rounded_up(lines + 1, WIDTH);
-    int64_t of_c = (int64_t)tsr_dtype_size(c.dtype);
-    for (int64_t j = 0; j < n; j += columns) {
-        for (int64_t i = 0; i < m; i += rows) {
-            tsr_factor slab_a = a, slab_b = b;
-            tsr_product slab_c = c;
-            slab_a.data = tsr__gemm_element(a, i, 0);
-            slab_b.data = tsr__gemm_element(b, 0, j);
-            slab_c.data = (char *)c.data + (i * c.row + j) * of_c;
-            if (c.bias != NULL) slab_c.bias = c.bias + j;
-            if (!multiply_slab(kernel, tsr__gemm_lesser(rows, m - i),
-                               tsr__gemm_lesser(columns, n - j), k, slab_a, slab_b, slab_c,
-                               threads)) {
-                return false;
+    struct job t = cut(kernel, m, n, k, a, c.dtype);
+    int64_t of_b = tsr__gemm_rounded_up(t.columns, WIDTH) * t.depth * t.size;
+    int64_t of_a = t.in_place ? 0 : t.rows * t.lda * t.size;
+    char *room = tsr_alloc((size_t)(of_b + of_a));
+    if (room == NULL) return false;
+    t.packed_b = room;
+    t.packed_a = room + of_b;
+    for (int64_t j = 0; j < n; j += t.columns) {
+        t.n = tsr__gemm_lesser(t.columns, n - j);
+        int64_t first = 0;
+        do { /* also where k is 0: C is set to the bias, or 0 */
+            t.k = tsr__gemm_lesser(t.chunk, k - first);
+            for (int64_t i = 0; i < m; i += t.rows) {
+                t.m = tsr__gemm_lesser(t.rows, m - i);
+                t.c = c;
+                t.c.data = (char *)c.data + (i * c.row + j) * (int64_t)tsr_dtype_size(c.dtype);
+                t.c.bias = c.bias != NULL && first == 0 ? c.bias + j : NULL;
+                t.c.add = c.add || first > 0;
+                tsr_factor from_a = a, from_b = b;
+                from_a.data = tsr__gemm_element(a, i, first);
+                from_b.data = tsr__gemm_element(b, first, j);
+                multiply_slab(&t, from_a, from_b, i > 0);
             }
-        }
+            first += t.chunk;
+        } while (first < k);
     }
+    tsr_free(room);
     return true;
 }
