@@ -64,22 +64,19 @@ int tsr__gemm_threads(double flops)
 
 enum {
     LEAST = 32,        /* rows, columns and summands; with fewer packing costs more than it saves */
-    LARGE = 100000000, /* multiplications, from which on packing costs next to nothing */
+    LARGE = 100000000, /* multiplications, from which on packing beats the way without */
 };
 
-/* By our own kernel where there is one that takes such operands, and packing pays; else false, with nothing done. */
-static bool packed(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
-                   double beta, const void *bias, tsr_matrix c)
+/* Our own kernel, where there is one that takes such operands and packing pays; else NULL. */
+static const tsr_product_kernel *packing_kernel(tsr_dtype dtype, int64_t m, int64_t n, int64_t k,
+                                                tsr_matrix a, tsr_matrix b, double beta,
+                                                tsr_matrix c)
 {
-    const tsr_product_kernel *kernel =
-        dtype == TSR_DTYPE_F32 ? tsr_product_kernel__get(dtype) : NULL;
-    if (kernel == NULL || m < LEAST || n < LEAST || k < LEAST || c.column != 1) return false;
-    if ((a.row != 1 && a.column != 1) || (b.row != 1 && b.column != 1)) return false;
-    if (beta != 0.0 && beta != 1.0) return false;
-    tsr_product result = {c.data, c.row, dtype, beta != 0.0, bias};
-    tsr__gemm_packed(kernel, m, n, k, (tsr_factor){a.data, a.row, a.column, dtype},
-                     (tsr_factor){b.data, b.row, b.column, dtype}, result);
-    return true;
+    if (dtype != TSR_DTYPE_F32 || m < LEAST || n < LEAST || k < LEAST) return NULL;
+    if ((a.row != 1 && a.column != 1) || (b.row != 1 && b.column != 1) || c.column != 1)
+        return NULL;
+    if (beta != 0.0 && beta != 1.0) return NULL;
+    return tsr_product_kernel__get(dtype);
 }
 
 /* Every row of C = bias. */
@@ -90,18 +87,9 @@ static void fill(tsr_dtype dtype, int64_t m, int64_t n, const void *bias, tsr_ma
     TSR_PARALLEL_FOR(i, m, m * n, kernels->fill_rows((char *)c.data + i * row, bias, 1, n));
 }
 
-void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
-                    double beta, const void *bias, tsr_matrix c)
+static void by_blis(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+                    double beta, tsr_matrix c)
 {
-    if (m == 0 || n == 0) return;
-    tsr__gemm_add_count(m * n * k);
-    if (m * n * k >= LARGE && packed(dtype, m, n, k, a, b, beta, bias, c)) return;
-    if (tsr__gemm_small(dtype, m, n, k, a, b, beta, bias, c)) return;
-    if (packed(dtype, m, n, k, a, b, beta, bias, c)) return;
-    if (bias != NULL) {
-        fill(dtype, m, n, bias, c);
-        beta = 1.0;
-    }
     pthread_once(&once, start);
     double flops = 2.0 * (double)m * (double)n * (double)k;
     rntm_t runtime;
@@ -117,6 +105,28 @@ void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix
         bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, a.data, a.row, a.column,
                      b.data, b.row, b.column, &beta, c.data, c.row, c.column, NULL, &runtime);
     }
+}
+
+void tsr__gemm_bias(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
+                    double beta, const void *bias, tsr_matrix c)
+{
+    if (m == 0 || n == 0) return;
+    tsr__gemm_add_count(m * n * k);
+    const tsr_product_kernel *kernel = packing_kernel(dtype, m, n, k, a, b, beta, c);
+    bool large = kernel != NULL && m * n * k >= LARGE;
+    if (!large && tsr__gemm_small(dtype, m, n, k, a, b, beta, bias, c)) return;
+    if (kernel != NULL) {
+        /* Where memory is out the sticky status says so. */
+        tsr__gemm_packed(kernel, m, n, k, (tsr_factor){a.data, a.row, a.column, dtype},
+                         (tsr_factor){b.data, b.row, b.column, dtype},
+                         (tsr_product){c.data, c.row, dtype, beta != 0.0, bias});
+        return;
+    }
+    if (bias != NULL) {
+        fill(dtype, m, n, bias, c);
+        beta = 1.0;
+    }
+    by_blis(dtype, m, n, k, a, b, beta, c);
 }
 
 void tsr__gemm(tsr_dtype dtype, int64_t m, int64_t n, int64_t k, tsr_matrix a, tsr_matrix b,
