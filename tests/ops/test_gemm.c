@@ -222,12 +222,12 @@ static void test_gemm__sums_are_right_whoever_makes_them(void **state)
 #if defined(TSR_TEST_AMX)
 extern const tsr_product_kernel tsr_product_kernel__emulated;
 
+/* Exact sums alone: how a model of the instructions rounds says nothing of theirs. */
 static void test_gemm__amx_by_a_model_of_its_instructions(void **state)
 {
     (void)state;
     if (tsr_cpu__level() < TSR_CPU_AVX512BF16) skip();
     CHECK_ALL(BF16_BY_KERNEL, &tsr_product_kernel__emulated, bf16_variants, true);
-    CHECK_ALL(BF16_BY_KERNEL, &tsr_product_kernel__emulated, bf16_variants, false);
 }
 #endif
 
@@ -238,13 +238,14 @@ static void check_bits(enum way way, tsr_dtype dtype, const struct shape *s, boo
     tsr_tensor *a = random_matrix(dtype, ta ? s->k : s->m, ta ? s->m : s->k, 1, false);
     tsr_tensor *b = random_matrix(dtype, tb ? s->n : s->k, tb ? s->k : s->n, 2, false);
     tsr_tensor *first = NULL;
+    const tsr_product_kernel *kernel = tsr_product_kernel__get(BF16);
     /* BLIS's threads spin where they wait, which takes long where there are more of them than cores. */
-    int most = way == ANY_WAY ? 2 : 4;
+    int most = way == ANY_WAY || kernel == NULL ? 2 : 4;
     for (int threads = 1; threads <= most; threads++) {
         tsr_threads_set(threads);
         tsr_tensor *c = tsr_empty(way == BF16_BY_KERNEL ? F32 : dtype, TSR_SHAPE(s->m, s->n));
         tsr_product product = {tsr_tensor_data_mut(c), s->n, tsr_tensor_dtype(c), false, NULL};
-        multiply(way, tsr_product_kernel__get(BF16), s, factor(a, ta), factor(b, tb), product);
+        multiply(way, kernel, s, factor(a, ta), factor(b, tb), product);
         if (first == NULL) first = c;
         assert_memory_equal(tsr_tensor_data(c), tsr_tensor_data(first),
                             (size_t)(s->m * s->n) * tsr_dtype_size(product.dtype));
@@ -259,7 +260,9 @@ static void test_gemm__has_the_same_bits_at_any_thread_count(void **state)
     static const struct shape large[] = {
         {411, 200, 2100}, {150, 333, 2100}, {13, 1000, 384}, {1000, 9, 384}, {333, 301, 24}};
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
-        for (int t = 0; t < 4; t++) {
+        /* Of the four pairs of transposes two for each shape, in which each factor is seen both ways. */
+        for (int half = 0; half < 2; half++) {
+            int t = half == 0 ? (int)i % 4 : 3 - (int)i % 4;
             check_bits(BF16_BY_KERNEL, BF16, &large[i], t & 1, t & 2);
             check_bits(ANY_WAY, F32, &large[i], t & 1, t & 2);
             check_bits(ANY_WAY, F64, &large[i], t & 1, t & 2);
