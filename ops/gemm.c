@@ -1,12 +1,14 @@
 /*
- * Products of f32 and f64: the fastest way for each shape, and all calls to BLIS. What it takes care of:
- * - BLIS 0.9 reads the CPU's brand string and picks AVX2 kernels on some CPUs with AVX-512, or generic ones on CPUs
- *   younger than itself. It is told the architecture before its first call, also where the user's environment says
- *   something else (0.9 takes a number there; a name is read as 0, which dies on CPUs without AVX-512).
- * - BLIS's way for small products, without packing, sums in an order that depends on how threads share C. It is left to those
- *   that have one thread.
- * - BLIS aborts the process when OpenMP gives it fewer threads than it asked for. It is asked for no more than OpenMP
- *   will give.
+ * Products of f32 and f64: the fastest way for each shape, and all calls to BLIS. What it takes
+ * care of:
+ * - BLIS 0.9 reads the CPU's brand string and picks AVX2 kernels on some CPUs with AVX-512, or
+ *   generic ones on CPUs younger than itself. It is told the architecture before its first call,
+ *   also where the user's environment says something else (0.9 takes a number there; a name is read
+ *   as 0, which dies on CPUs without AVX-512).
+ * - BLIS's way for small products, without packing, sums in an order that depends on how threads
+ *   share C. It is left to those that have one thread.
+ * - BLIS aborts the process when OpenMP gives it fewer threads than it asked for. It is asked for
+ *   no more than OpenMP will give.
  */
 #include "ops/gemm.h"
 #include "autograd/loop.h"

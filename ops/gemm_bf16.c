@@ -1,6 +1,6 @@
 /*
- * Products of bf16 numbers: by our own kernels where the CPU multiplies bf16, elsewhere by f32 products of widened copies of
- * pieces of the factors.
+ * Products of bf16 numbers: by our own kernels where the CPU multiplies bf16, elsewhere by f32
+ * products of widened copies of pieces of the factors.
  */
 #include "ops/gemm.h"
 #include "ops/kernels/bf16.h"

@@ -1,12 +1,12 @@
 /*
- * Products by our own kernels (ops/kernels/product.h). Both factors are packed, all threads together, and the threads share
- * blocks of C.
+ * Products by our own kernels (ops/kernels/product.h). Both factors are packed, all threads
+ * together, and the threads share blocks of C.
  *
- * A block of C takes as many rows of A as half of a core's second cache holds; panels of B stream past it. A factor A that
- * lies in rows of a fitting length is used where it lies.
+ * A block of C takes as many rows of A as half of a core's second cache holds; panels of B stream
+ * past it. A factor A that lies in rows of a fitting length is used where it lies.
  *
- * Each element of C is one sum over k in order, or, of f32 results, one for each chunk of k; neither depends on which
- * thread makes it, nor on how C is cut into blocks.
+ * Each element of C is one sum over k in order, or, of f32 results, one for each chunk of k;
+ * neither depends on which thread makes it, nor on how C is cut into blocks.
  */
 #include "ops/gemm.h"
 #include "ops/kernels/product.h"
@@ -42,7 +42,8 @@ struct job {
     int64_t block, panels; /* a block of C: rows, panels */
 };
 
-/* May multiply read A's rows from where they lie? Rows that are whole pages apart push each other out of the cache. */
+/* May multiply read A's rows from where they lie? Rows that are whole pages apart push each other
+ * out of the cache. */
 static bool lies_packed(const tsr_product_kernel *kernel, tsr_factor a, int64_t k)
 {
     return a.dtype == kernel->dtype && a.column == 1 && k % kernel->step == 0 &&
@@ -78,7 +79,8 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
     int64_t last_row = tsr__gemm_lesser(row + t->block, t->m);
     int64_t last_panel = tsr__gemm_lesser(first_panel + t->panels, tsr__gemm_pieces(t->n, WIDTH));
     size_t size = tsr_dtype_size(t->c.dtype);
-    /* The first panel finds the block of A outside the core's caches. To be fetched ahead its rows must lie together. */
+    /* The first panel finds the block of A outside the core's caches. To be fetched ahead its rows
+     * must lie together. */
     bool new_rows = t->lda <= t->depth + LINE;
     if (p->begin != NULL) p->begin();
     for (int64_t panel = first_panel; panel < last_panel; panel++) {
@@ -140,7 +142,8 @@ static void pack_panels(const struct job *t, tsr_factor b, int64_t first)
     }
 }
 
-/* C (+)= A B of one slab and one chunk, whose factors begin at a and b. b_packed: B is, for the slab above. */
+/* C (+)= A B of one slab and one chunk, whose factors begin at a and b. b_packed: B is, for the
+ * slab above. */
 static void multiply_slab(struct job *t, tsr_factor a, tsr_factor b, bool b_packed)
 {
     t->a = t->in_place ? a.data : t->packed_a;

@@ -1,7 +1,8 @@
 /*
- * Products whose right factor stays in a core's cache. BLIS packs both factors, which takes longer than the product where a
- * network, a head or a local crop is small: 3 microseconds and more a call. Here nothing is packed; a transposed right factor
- * is copied once. Threads share the rows of C. An element of C is summed strip by strip, in the order of k, whoever has its row.
+ * Products whose right factor stays in a core's cache. BLIS packs both factors, which takes longer
+ * than the product where a network, a head or a local crop is small: 3 microseconds and more a
+ * call. Here nothing is packed; a transposed right factor is copied once. Threads share the rows of
+ * C. An element of C is summed strip by strip, in the order of k, whoever has its row.
  */
 #include "autograd/loop.h"
 #include "ops/gemm.h"

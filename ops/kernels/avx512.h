@@ -39,8 +39,9 @@ static inline __attribute__((always_inline)) void transpose16(__m512i r[16])
     }
 }
 
-/* f(..., rows) with the number of rows, 1 to TILE_ROWS, as a constant: the sums stay in registers only where loops over rows
- * are unrolled. A macro, as gcc does not promise to inline what it is handed as a pointer. */
+/* f(..., rows) with the number of rows, 1 to TILE_ROWS, as a constant: the sums stay in registers
+ * only where loops over rows are unrolled. A macro, as gcc does not promise to inline what it is
+ * handed as a pointer. */
 #define BY_ROWS(rows, f, ...)                                                                      \
     switch (rows) {                                                                                \
         ROWS_ARE(1, f, __VA_ARGS__);                                                               \
@@ -80,7 +81,8 @@ static inline void store_f32(float *c, __m512 x, __mmask16 mask, bool add)
     _mm512_mask_storeu_ps(c, mask, x);
 }
 
-/* The first n columns of a tile's sums to an f32 C; in line, so that a constant n costs no masks. */
+/* The first n columns of a tile's sums to an f32 C; in line, so that a constant n costs no
+ * masks. */
 static inline __attribute__((always_inline)) void
 store_f32_columns(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], int64_t n, const int rows)
 {

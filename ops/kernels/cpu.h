@@ -12,8 +12,8 @@ typedef enum tsr_cpu {
     TSR_CPU_COUNT,
 } tsr_cpu;
 
-/* The level in use: what the CPU has, capped by the environment variable TSR_CPU (portable, avx2, avx512,
- * avx512bf16, amx). */
+/* The level in use: what the CPU has, capped by the environment variable TSR_CPU (portable, avx2,
+ * avx512, avx512bf16, amx). */
 tsr_cpu tsr_cpu__level(void);
 const char *tsr_cpu__name(tsr_cpu level);
 

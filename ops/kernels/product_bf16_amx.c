@@ -1,12 +1,13 @@
 /*
- * The inner product of bf16 numbers with AMX: 32 x 32 sums in four tiles, two tiles of A, two of B. tdpbf16ps multiplies a
- * tile of A, 16 rows of 32 elements, by a tile of B, 16 pairs of k for 16 columns, and adds to a tile of 16 x 16 sums.
+ * The inner product of bf16 numbers with AMX: 32 x 32 sums in four tiles, two tiles of A, two of B.
+ * tdpbf16ps multiplies a tile of A, 16 rows of 32 elements, by a tile of B, 16 pairs of k for 16
+ * columns, and adds to a tile of 16 x 16 sums.
  *
- * Tiles are configured at each entry and released at the end: another library in this process may have left others. B is
- * loaded past the first cache (tileloaddt1), which is left to A.
+ * Tiles are configured at each entry and released at the end: another library in this process may
+ * have left others. B is loaded past the first cache (tileloaddt1), which is left to A.
  *
- * The kernel's test compiles this file once more with TSR_AMX_EMULATED, the header of a C model of these instructions, for
- * CPUs that do not have them.
+ * The kernel's test compiles this file once more with TSR_AMX_EMULATED, the header of a C model of
+ * these instructions, for CPUs that do not have them.
  */
 #include "ops/kernels/product.h"
 
@@ -20,8 +21,8 @@
 
 enum { TILE = 16, DEPTH = 2 * TILE, ROW_BYTES = 64, PALETTE = 1 };
 
-/* Tiles: 0 to 3 the sums, upper left, upper right, lower left, lower right; 4 and 5 A; 6 and 7 B. gcc makes register names
- * of these, so that they are no enum. */
+/* Tiles: 0 to 3 the sums, upper left, upper right, lower left, lower right; 4 and 5 A; 6 and 7 B.
+ * gcc makes register names of these, so that they are no enum. */
 #define UPPER 4
 #define LOWER 5
 #define LEFT  6

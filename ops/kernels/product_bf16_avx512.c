@@ -1,8 +1,9 @@
 /*
  * Products of bf16 numbers with AVX512-BF16: what becomes of sums, the inner product, and packing.
  *
- * vdpbf16ps adds two products to each of 16 sums. A tile of 12 x 32 sums takes 24 of the 32 registers; each pair of k costs
- * two loads of B and twelve broadcasts of A for 24 instructions, so that loads keep up.
+ * vdpbf16ps adds two products to each of 16 sums. A tile of 12 x 32 sums takes 24 of the 32
+ * registers; each pair of k costs two loads of B and twelve broadcasts of A for 24 instructions, so
+ * that loads keep up.
  */
 #include "ops/kernels/avx512.h"
 
@@ -126,7 +127,8 @@ static inline __attribute__((always_inline)) __m512i load_run(const char *x, boo
                       _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), x + 64));
 }
 
-/* Elements 0 .. n - 1 (at most 16) of two runs, those of one place side by side; without second, 0 beside the first's. */
+/* Elements 0 .. n - 1 (at most 16) of two runs, those of one place side by side; without second, 0
+ * beside the first's. */
 static inline __attribute__((always_inline)) __m512i
 load_pairs(const char *first, const char *second, bool is_f32, int64_t n)
 {
@@ -144,8 +146,9 @@ load_pairs(const char *first, const char *second, bool is_f32, int64_t n)
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
-/* to [16, 32] = the transpose of what lies at data, of which `rows` and `columns` exist; `column` in bytes. The next 32 columns
- * are fetched meanwhile, into the second cache: the hardware sees no stream in lines that far apart. */
+/* to [16, 32] = the transpose of what lies at data, of which `rows` and `columns` exist; `column`
+ * in bytes. The next 32 columns are fetched meanwhile, into the second cache: the hardware sees no
+ * stream in lines that far apart. */
 static inline __attribute__((always_inline)) void pack_square(tsr_bf16 *to, int64_t ld,
                                                               const char *data, int64_t column,
                                                               const bool is_f32, int64_t rows,
@@ -168,8 +171,8 @@ static inline __attribute__((always_inline)) void pack_square(tsr_bf16 *to, int6
     }
 }
 
-/* Functions of their own: gcc would keep each address as a variable of the caller's loops, more than there are registers, and
- * move what both types share, the fetching, in front of all else. */
+/* Functions of their own: gcc would keep each address as a variable of the caller's loops, more
+ * than there are registers, and move what both types share, the fetching, in front of all else. */
 static __attribute__((noinline)) void pack_whole_square_f32(tsr_bf16 *to, int64_t ld,
                                                             const char *data, int64_t column)
 {

@@ -1,6 +1,7 @@
 /*
- * Products of f32 numbers with AVX-512: the inner product, what becomes of its sums, and packing. A tile of 12 x 32 sums takes
- * 24 of the 32 registers; each k costs two loads of B and twelve broadcasts of A for 24 instructions.
+ * Products of f32 numbers with AVX-512: the inner product, what becomes of its sums, and packing. A
+ * tile of 12 x 32 sums takes 24 of the 32 registers; each k costs two loads of B and twelve
+ * broadcasts of A for 24 instructions.
  */
 #include "ops/kernels/avx512.h"
 
@@ -39,8 +40,9 @@ static void multiply(const tsr_product_store *s, const void *a, int64_t lda, int
 
 /* ---- packing ---- */
 
-/* to [16, 16], rows ld apart, = the transpose of 16 lines, `line` apart, of which `lines` exist, with n numbers each; what does
- * not exist is 0. What lies `ahead` numbers further is fetched meanwhile: the hardware does not follow so many lines. */
+/* to [16, 16], rows ld apart, = the transpose of 16 lines, `line` apart, of which `lines` exist,
+ * with n numbers each; what does not exist is 0. What lies `ahead` numbers further is fetched
+ * meanwhile: the hardware does not follow so many lines. */
 static inline __attribute__((always_inline)) void pack_square(float *to, int64_t ld, const float *x,
                                                               int64_t line, int64_t lines,
                                                               int64_t n, int64_t ahead)
