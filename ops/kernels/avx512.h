@@ -68,10 +68,11 @@ static inline __mmask16 first_of_16(int64_t n)
     return (__mmask16)(n >= LANES ? 0xffffu : n > 0 ? (1u << n) - 1u : 0u);
 }
 
-/* The biases of columns j to j + 15, those in the mask. */
-static inline __m512 bias_from(const tsr_product_store *s, int64_t j, __mmask16 mask)
+/* The biases of columns j to j + 15, those in the mask. No result: a function that returns a vector
+ * does not compile without AVX-512, where this header's own test includes it. */
+static inline void load_bias(__m512 *to, const tsr_product_store *s, int64_t j, __mmask16 mask)
 {
-    return s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
+    *to = s->bias != NULL ? _mm512_maskz_loadu_ps(mask, s->bias + j) : _mm512_setzero_ps();
 }
 
 /* x to 16 elements of an f32 C, those in the mask. */
@@ -88,7 +89,9 @@ store_f32_columns(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], int64_t 
 {
     float *c = s->c;
     const __mmask16 left = first_of_16(n), right = first_of_16(n - LANES);
-    const __m512 bias[2] = {bias_from(s, 0, left), bias_from(s, LANES, right)};
+    __m512 bias[2];
+    load_bias(&bias[0], s, 0, left);
+    load_bias(&bias[1], s, LANES, right);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++, c += s->ld) {
         store_f32(c, _mm512_add_ps(sum[i][0], bias[0]), left, s->add);

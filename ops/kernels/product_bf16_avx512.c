@@ -31,7 +31,8 @@ static inline __attribute__((always_inline)) void store_columns(const tsr_produc
                                                                 int64_t j, const int64_t n)
 {
     const __mmask16 mask = first_of_16(n);
-    const __m512 bias = bias_from(s, j, mask);
+    __m512 bias;
+    load_bias(&bias, s, j, mask);
     for (int64_t i = 0; i < n_rows; i++) {
         const __m512 v = _mm512_add_ps(_mm512_load_ps(x + i * TSR_PRODUCT_WIDTH + j), bias);
         if (s->is_f32) {
@@ -72,7 +73,9 @@ store_bf16_tile(const tsr_product_store *s, __m512 sum[TILE_ROWS][2], int64_t n,
     }
     tsr_bf16 *c = s->c;
     const __mmask16 all = first_of_16(LANES);
-    const __m512 bias[2] = {bias_from(s, 0, all), bias_from(s, LANES, all)};
+    __m512 bias[2];
+    load_bias(&bias[0], s, 0, all);
+    load_bias(&bias[1], s, LANES, all);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++, c += s->ld) {
         _mm512_storeu_si512(
