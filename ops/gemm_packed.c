@@ -81,7 +81,7 @@ static void multiply_block(const struct job *t, int64_t row, int64_t first_panel
     size_t size = tsr_dtype_size(t->c.dtype);
     /* The first panel finds the block of A outside the core's caches. To be fetched ahead its rows
      * must lie together. */
-    bool new_rows = t->lda <= t->depth + LINE;
+    bool new_rows = t->lda <= t->depth + LINE / t->size;
     if (p->begin != NULL) p->begin();
     for (int64_t panel = first_panel; panel < last_panel; panel++) {
         int64_t j = panel * WIDTH, columns = tsr__gemm_lesser(WIDTH, t->n - j);

@@ -207,6 +207,8 @@ static void test_gemm__slabs_of_large_factors_come_together(void **state)
     if (of_f32 == NULL) skip();
     check(F32_BY_KERNEL, of_f32, &(struct shape){4400, 1, 1010}, &f32, 2);
     check(F32_BY_KERNEL, of_f32, &(struct shape){1, 4400, 1010}, &f32, 2);
+    /* Slabs of A for each chunk of k, which share what is packed of B. */
+    check(F32_BY_KERNEL, of_f32, &(struct shape){7700, 1, 1100}, &f32, 2);
     if (of_bf16 == NULL) return;
     check(BF16_BY_KERNEL, of_bf16, &(struct shape){4400, 1, 2100}, &bf16, 2);
     check(BF16_BY_KERNEL, of_bf16, &(struct shape){1, 4400, 2100}, &bf16, 2);
